@@ -104,7 +104,8 @@ def convert(flag: Flag, value: Any) -> Any:
         ) from None
     if flag.choices and str(result) not in flag.choices:
         raise InputError(
-            f"--{flag.name} is {result!r}, expected one of {', '.join(flag.choices)}" + _nearest(str(result), flag.choices)
+            f"--{flag.name} is {result!r}, expected one of {', '.join(flag.choices)}"
+            + _nearest(str(result), flag.choices)
         )
     return result
 
@@ -136,9 +137,12 @@ def _convert(kind: str, value: Any) -> Any:
 
 
 def _article(kind: str) -> str:
-    return {"int": "a whole number", "float": "a number", "bool": "true or false", "dict": "a JSON object"}.get(
-        kind, "text"
-    )
+    return {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "dict": "a JSON object",
+    }.get(kind, "text")
 
 
 def _nearest(word: str, choices: Iterable[str]) -> str:
@@ -150,14 +154,14 @@ def unknown(name: str) -> InputError:
     """The error for a name nobody knows: its replacement if it was removed, else the nearest names."""
     if name in REMOVED and REMOVED[name] != name:
         return InputError(f"--{name} is gone from TrainingArguments", f"use {REMOVED[name]}")
-    return InputError(
-        f"no flag is called --{name}" + _nearest(name, known_flags()), "`--help_all` lists every flag"
-    )
+    return InputError(f"no flag is called --{name}" + _nearest(name, known_flags()), "`--help_all` lists every flag")
 
 
 def parse_mapping(values: Mapping[str, Any]) -> Options:
     """Options from plain names and values (a file, a pipeline's arguments); InputError names what does not fit."""
-    flags, parts, given = known_flags(), {g: {} for g in (*GROUPS, "training")}, set()
+    flags = known_flags()
+    parts: dict[str, dict[str, Any]] = {g: {} for g in (*GROUPS, "training")}
+    given: set[str] = set()
     debug = False
     for name, value in values.items():
         key = name.replace("-", "_")
@@ -230,7 +234,8 @@ def build_parser(prog: str, description: str, example: str, groups: Sequence[str
         "validate": "validation",
         "train": "training, Headrace's own",
         "evaluate": "evaluation and publishing",
-        "training": "training: every TrainingArguments name of transformers" + ("" if show_all else " (the common ones)"),
+        "training": "training: every TrainingArguments name of transformers"
+        + ("" if show_all else " (the common ones)"),
     }
     made = {g: parser.add_argument_group(title) for g, title in sections.items() if show_all or g in groups}
     for flag in known_flags().values():
@@ -240,7 +245,11 @@ def build_parser(prog: str, description: str, example: str, groups: Sequence[str
 
 
 def _add(target: Any, flag: Flag, *, shown: bool) -> None:
-    default = "" if flag.default in (None, [], "") else f" (default: {str(flag.default).lower() if flag.kind == 'bool' else flag.default})"
+    default = (
+        ""
+        if flag.default in (None, [], "")
+        else f" (default: {str(flag.default).lower() if flag.kind == 'bool' else flag.default})"
+    )
     text = (flag.help + default).replace("%", "%%") if shown else argparse.SUPPRESS
     kwargs: dict[str, Any] = {"dest": flag.name, "default": argparse.SUPPRESS, "help": text}
     metavar = flag.kind.upper() if not flag.choices or len(flag.choices) > 4 else "|".join(flag.choices)

@@ -1,0 +1,70 @@
+"""Reads that fail are tried again where they stood, until one deadline, then fail with their cause."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pyarrow as pa
+
+from headrace.errors import HeadraceError, InputError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 30.0
+NO_USE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, InputError, MemoryError)
+
+
+def retrying(
+    read: Callable[[], T],
+    what: str,
+    deadline_s: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """The answer of `read`; HeadraceError with the cause after `deadline_s` seconds of failures.
+
+    What no retry mends (nothing there, no permission, a file that is not Parquet) is raised at once: InputError,
+    or the pyarrow error itself.
+    """
+    began = clock()
+    wait = FIRST_WAIT_S
+    while True:
+        try:
+            return read()
+        except NO_USE as error:
+            if isinstance(error, InputError | MemoryError):
+                raise
+            raise InputError(f"cannot read {what}: {error}", "check that it is there and may be read") from error
+        except pa.ArrowInvalid:
+            raise
+        except Exception as error:
+            if not _transient(error):
+                raise
+            left = deadline_s - (clock() - began)
+            if left <= 0:
+                raise HeadraceError(
+                    f"cannot read {what}: tried for {deadline_s:.0f} s; last: {type(error).__name__}: {error}",
+                    "run the same command again: it goes on where it stopped (--read_deadline_s sets the limit)",
+                ) from error
+            pause = min(wait * random.uniform(0.75, 1.25), left)
+            log.warning("reading %s failed (%s: %s); again in %.1f s", what, type(error).__name__, error, pause)
+            sleep(pause)
+            wait = min(2 * wait, LONGEST_WAIT_S)
+
+
+def _transient(error: Exception) -> bool:
+    """Whether a later attempt may work: network and server faults, told by their kind or HTTP status."""
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(status, int):
+        return status == 429 or status >= 500
+    if isinstance(error, OSError | TimeoutError | EOFError):
+        return True
+    module = type(error).__module__
+    return module.startswith(("aiohttp", "requests", "httpx", "urllib3", "botocore", "gcsfs", "google"))

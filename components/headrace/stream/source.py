@@ -1,0 +1,266 @@
+"""What the user named, as an ordered list of Parquet files: a Hub dataset, a folder, a file, a glob or a URI."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import HeadraceError, InputError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file. path: its stable name in the source; uri: what fsspec opens; etag: empty where none is kept."""
+
+    path: str
+    uri: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset's files in the order of their paths. revision: the pinned commit of a Hub dataset, else empty."""
+
+    name: str
+    config: str
+    split: str
+    revision: str
+    files: tuple[SourceFile, ...]
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """The likeliest of the choices as ` (nearest: a, b)`, all of them when few, or an empty text."""
+    known = sorted(set(choices))
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5) or (known if len(known) <= 8 else [])
+    return f" (nearest: {', '.join(near)})" if near else ""
+
+
+def resolve(name: str, *, config: str | None = None, revision: str | None = None, split: str = "train") -> Source:
+    """The files of a dataset; InputError says which of name, config, revision and split is unknown."""
+    if "://" in name and not name.startswith("hf://datasets/"):
+        found = _uris(name, split)
+    elif Path(name).is_file() or any(c in name for c in "*?["):
+        found = _uris(str(Path(name).absolute()), split, shown=name)
+    elif Path(name).is_dir():
+        found = _built(str(Path(name).absolute()), config, None, split)
+    elif name.startswith(("/", "./", "../", "~")) or name.endswith(".parquet"):
+        parent = Path(name).expanduser().parent
+        beside = [p.name for p in parent.iterdir()] if parent.is_dir() else []
+        raise InputError(
+            f"there is no file or folder {name}{nearest(Path(name).name, beside)}",
+            "--dataset_name takes a folder, file, glob, URI or the name of a Hub dataset",
+        )
+    else:
+        found = _built(name.removeprefix("hf://datasets/"), config, revision, split)
+    if config and not found.config:
+        raise InputError(
+            f"--dataset_config_name {config} does not apply to {name}: only folders and Hub datasets have configurations"
+        )
+    if not found.files:
+        raise InputError(
+            f"{name} holds no Parquet file for the split {split!r}",
+            "check --dataset_name and --dataset_train_split",
+        )
+    return Source(name, found.config, split, found.revision, tuple(sorted(found.files, key=lambda f: f.path)))
+
+
+@dataclass(frozen=True)
+class _Found:
+    config: str
+    revision: str
+    files: tuple[SourceFile, ...]
+
+
+def _built(name: str, config: str | None, revision: str | None, split: str) -> _Found:
+    """Through `datasets`' own resolver, which knows repositories' configurations and file patterns."""
+    import datasets
+
+    with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+        try:
+            builder = datasets.load_dataset_builder(name, config, revision=revision, cache_dir=scratch)
+        except Exception as error:
+            raise _unresolved(error, name, config, revision) from error
+        if builder.__module__.rsplit(".", 1)[-1] != "parquet":
+            raise InputError(
+                f"{name} is read by `datasets`' {builder.__module__.rsplit('.', 1)[-1]} reader; expected Parquet files",
+                "name Parquet files: this version reads no other format",
+            )
+        splits = {str(k): v for k, v in (builder.config.data_files or {}).items()}
+        if split not in splits:
+            raise InputError(f"{name} has no split {split!r}{nearest(split, splits)}", "set --dataset_train_split")
+        uris = [str(u) for u in splits[split]]
+        label = "" if builder.config.name == "default" and not config else builder.config.name
+    if all(u.startswith("hf://") for u in uris):
+        commit = uris[0].split("@", 1)[1].split("/", 1)[0] if uris and "@" in uris[0] else ""
+        prefix = uris[0].split("@", 1)[0] + "@" + commit + "/" if commit else ""
+        return _Found(label, commit, _files(uris, prefix))
+    return _Found(label, "", _files(uris, str(Path(name)) + "/"))
+
+
+def _unresolved(error: Exception, name: str, config: str | None, revision: str | None) -> HeadraceError:
+    """What kept `datasets` from resolving a name, told as the flag that is wrong."""
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, DatasetNotFoundError):
+        if revision and "evision" in str(error):
+            return InputError(
+                f"{name} has no revision {revision!r}{nearest(revision, _references(name))}",
+                "set --dataset_revision to a branch, a tag or a commit",
+            )
+        if "gated" in str(error) or "authentication" in str(error):
+            return InputError(f"{name} is a gated dataset: {text}", "accept its terms and set HF_TOKEN")
+        return InputError(
+            f"there is no dataset {name!r} on the Hub that this token may read, and no such folder{_namesakes(name)}",
+            "check the spelling; a private dataset needs HF_TOKEN",
+        )
+    if isinstance(error, DataFilesNotFoundError | FileNotFoundError):
+        return InputError(f"{name} holds no data files: {text}", "name a folder or dataset with Parquet files")
+    if isinstance(error, ValueError) and "BuilderConfig" in str(error):
+        known = str(error).split("Available:", 1)[-1].strip(" []").replace("'", "").split(", ")
+        wanted = "needs --dataset_config_name" if config is None else f"has no configuration {config!r}"
+        return InputError(f"{name} {wanted}{nearest(config or '', known)}", "set --dataset_config_name")
+    if isinstance(error, ValueError) and "onfig name is missing" in str(error):
+        return InputError(f"{name} needs --dataset_config_name: {text}")
+    if isinstance(error, ImportError | SyntaxError | RuntimeError) and "script" in str(error):
+        return InputError(f"{name} is a dataset script: {text}", "only data files are read, never code")
+    if isinstance(error, ValueError):
+        return InputError(f"{name} cannot be read: {text}")
+    return HeadraceError(f"cannot reach {name}: {type(error).__name__}: {text}", "check the network, then run again")
+
+
+def _references(name: str) -> list[str]:
+    """Branches and tags of a Hub dataset, to suggest; none when they cannot be listed."""
+    from huggingface_hub import HfApi
+
+    try:
+        refs = HfApi().list_repo_refs(name, repo_type="dataset")
+    except Exception as error:  # only a suggestion hangs on it
+        log.info("no revisions to suggest for %s: %s", name, error)
+        return []
+    return [r.name for r in (*refs.branches, *refs.tags)]
+
+
+def _namesakes(name: str) -> str:
+    """Hub datasets with nearly this name, to suggest, and folders here."""
+    from huggingface_hub import HfApi
+
+    here = [p.name for p in Path().iterdir() if p.is_dir() and not p.name.startswith(".")]
+    words = name.replace("-", " ").replace("_", " ").split("/")[-1]
+    try:
+        online = [d.id for d in HfApi().list_datasets(search=words, limit=20)]
+    except Exception as error:  # only a suggestion hangs on it
+        log.info("no names to suggest for %s: %s", name, error)
+        online = []
+    near = difflib.get_close_matches(name, online + here, n=3, cutoff=0.6)
+    return f" (nearest: {', '.join(near)})" if near else ""
+
+
+def _uris(name: str, split: str, shown: str = "") -> _Found:
+    """A file, a glob or a folder behind a URI; a folder's files are told apart by split as `datasets` does."""
+    import fsspec
+    from datasets.data_files import DataFilesDict, get_data_patterns, sanitize_patterns
+
+    shown = shown or name
+    try:
+        fs, path = fsspec.core.url_to_fs(name)
+        if any(c in path for c in "*?["):
+            uris = [fs.unstrip_protocol(p) for p in fs.glob(path)]
+            prefix = fs.unstrip_protocol(path[: min(path.index(c) for c in "*?[" if c in path)]).rpartition("/")[0]
+        elif name.endswith(".parquet") or not fs.isdir(path):
+            if not fs.exists(path):
+                raise FileNotFoundError(shown)
+            uris, prefix = [name], name.rpartition("/")[0]
+        else:
+            patterns: Any = sanitize_patterns(get_data_patterns(name.rstrip("/")))
+            found: Mapping[str, Sequence[str]] = DataFilesDict.from_patterns(
+                patterns, base_path=name.rstrip("/"), allowed_extensions=[".parquet"]
+            )
+            splits = {str(k): [str(u) for u in v] for k, v in found.items()}
+            if split not in splits:
+                raise InputError(f"{shown} has no split {split!r}{nearest(split, splits)}", "set --dataset_train_split")
+            uris, prefix = splits[split], name.rstrip("/")
+        if not uris:
+            raise FileNotFoundError(shown)
+        return _Found("", "", _files(uris, prefix + "/"))
+    except InputError:
+        raise
+    except Exception as error:
+        raise unreachable(shown, error) from error
+
+
+def unreachable(name: str, error: Exception) -> HeadraceError:
+    """Why a place could not be read: InputError where trying again is no use."""
+    text = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}".rstrip(": ")
+    status = _status(error)
+    if (
+        isinstance(error, FileNotFoundError)
+        or status == 404
+        or type(error).__name__ in ("DataFilesNotFoundError", "EmptyDatasetError")
+    ):
+        return InputError(f"there is nothing at {name}", "check the name of the bucket and the path")
+    if isinstance(error, PermissionError) or status in (401, 403) or "credential" in text.lower():
+        return InputError(f"may not read {name}: {text}", "give this account access to it, or check its credentials")
+    if isinstance(error, ImportError):
+        return InputError(f"no reader is installed for {name}: {text}")
+    if isinstance(error, ValueError) and "protocol" in text.lower():
+        return InputError(f"{name} is of an unknown kind: {text}", "use a path, hf://, gs://, s3:// or https://")
+    return InputError(f"cannot reach {name}: {text}", "check the address and the network, then run again")
+
+
+def _status(error: BaseException | None) -> int | None:
+    while error is not None:
+        for holder in (error, getattr(error, "response", None)):
+            for attribute in ("status", "status_code", "code"):
+                value = getattr(holder, attribute, None)
+                if isinstance(value, int) and 100 <= value < 600:
+                    return value
+                if isinstance(value, str) and value.isdigit():
+                    return int(value)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _files(uris: Sequence[str], prefix: str) -> tuple[SourceFile, ...]:
+    """Sizes and etags, listed a folder at a time, because asking for 25,000 files one by one takes an hour."""
+    import fsspec
+
+    answer = []
+    listed: dict[str, dict[str, dict[str, Any]]] = {}
+    for uri in uris:
+        fs, path = fsspec.core.url_to_fs(uri)
+        folder = path.rpartition("/")[0]
+        if folder not in listed:
+            listed[folder] = _listing(fs, folder) if len(uris) > 1 else {}
+        info = listed[folder].get(path) or fs.info(path)
+        size = info.get("size")
+        if size is None:
+            raise InputError(f"{uri} does not tell its size", "use a server that answers HEAD with Content-Length")
+        answer.append(SourceFile(uri.removeprefix(prefix) or uri, uri, int(size), _etag(info)))
+    return tuple(answer)
+
+
+def _listing(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
+    try:
+        return {str(i["name"]): i for i in fs.ls(folder, detail=True)}
+    except (FileNotFoundError, NotImplementedError, PermissionError, ValueError) as error:
+        log.info("cannot list %s (%s); asking file by file", folder, error)
+        return {}
+
+
+def _etag(info: Mapping[str, Any]) -> str:
+    """What names the content of a remote file; local files have nothing of the kind, their footers are compared."""
+    lfs = info.get("lfs") or {}
+    for value in (lfs.get("sha256") if isinstance(lfs, Mapping) else getattr(lfs, "sha256", None), info.get("blob_id"),
+                  info.get("generation"), info.get("etag"), info.get("ETag")):  # fmt: skip
+        if value:
+            return str(value).strip('"')
+    return ""
