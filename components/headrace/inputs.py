@@ -14,6 +14,7 @@ from headrace.errors import InputError
 from headrace.options import DatasetOptions, Options
 from headrace.stream import heldout as heldout_slice
 from headrace.stream import manifest as manifests
+from headrace.stream import tokenized as tokenized_data
 from headrace.stream.documents import Reader
 from headrace.stream.feed import TextFeed
 from headrace.stream.heldout import DEFAULT_DOCUMENTS, HeldOut
@@ -22,6 +23,7 @@ from headrace.stream.manifest import Manifest, Survey
 from headrace.stream.order import default_lanes
 from headrace.stream.plan import Plan
 from headrace.stream.source import Source, resolve
+from headrace.stream.tokenized import TokenFeed, Tokenized
 from headrace.stream.tokenizer import FILES, Encoder, ModelLimits, load_encoder, load_limits
 
 LARGEST_BLOCK = 8_192
@@ -59,9 +61,11 @@ def survey(options: Options, source: Source, progress: Progress | None = None) -
 
 
 def open_manifest(options: Options, progress: Progress | None = None) -> Manifest:
-    """The manifest in --manifest, or one made now; cut to --max_train_samples rows."""
+    """The manifest of --tokenized_dataset_load_dir or --manifest, or one made now; cut to --max_train_samples rows."""
     dataset = options.dataset
-    if dataset.manifest:
+    if dataset.tokenized_dataset_load_dir:
+        manifest = Tokenized.load(Path(dataset.tokenized_dataset_load_dir)).source
+    elif dataset.manifest:
         manifest = Manifest.from_json(read_json(Path(dataset.manifest)))
         if "dataset_text_field" in options.given and manifest.text_column != dataset.dataset_text_field:
             raise InputError(
@@ -183,9 +187,40 @@ def open_heldout(
     )  # fmt: skip
 
 
-def open_feed(manifest: Manifest, reader: Reader, encoder: Encoder, heldout: HeldOut | None) -> Feed:
-    """What the lanes read: the documents that are trained, encoded."""
-    return TextFeed(reader, encoder, heldout.hashes if heldout else frozenset())
+def tokenized_folder(options: Options, output_dir: Path) -> Path | None:
+    """Where the tokenised dataset of a run lies or goes; None when it is encoded on the way."""
+    dataset = options.dataset
+    named = dataset.tokenized_dataset_load_dir or dataset.tokenized_dataset_save_dir
+    if named:
+        return Path(named)
+    return None if dataset.dataset_streaming else output_dir / "tokenized"
+
+
+def tokenize(
+    options: Options,
+    folder: Path,
+    manifest: Manifest,
+    reader: Reader,
+    encoder: Encoder,
+    progress: Progress | None = None,
+) -> Tokenized:
+    """The tokenised dataset in a folder, made now unless it is there or was to be loaded."""
+    if options.dataset.tokenized_dataset_load_dir:
+        found = Tokenized.load(folder)
+        found.check(manifest, encoder)
+        return found
+
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress("tokenise", done, total, "rows")
+
+    return tokenized_data.save(folder, manifest, reader, encoder, progress=tell)
+
+
+def open_feed(reader: Reader, encoder: Encoder, heldout: HeldOut | None, tokenized: Tokenized | None = None) -> Feed:
+    """What the lanes read: the documents that are trained, encoded on the way or earlier."""
+    hashes = heldout.hashes if heldout else frozenset()
+    return TextFeed(reader, encoder, hashes) if tokenized is None else TokenFeed(tokenized, hashes)
 
 
 def open_plan(

@@ -32,8 +32,9 @@ class Document(NamedTuple):
 class Reader:
     """Columns of row groups; many threads may read at once."""
 
-    def __init__(self, manifest: Manifest, *, deadline_s: float = 600.0) -> None:
+    def __init__(self, manifest: Manifest, *, columns: Sequence[str] | None = None, deadline_s: float = 600.0) -> None:
         self.manifest = manifest
+        self.columns = [manifest.text_column] if columns is None else list(columns)
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
         self._files: OrderedDict[int, tuple[threading.Lock, Any]] = OrderedDict()
@@ -78,11 +79,6 @@ class Reader:
     def read(self, pieces: Sequence[Piece]) -> pa.Table:
         """The rows of some pieces, one after another."""
         return pa.concat_tables([self.table(p.file, p.row_group).slice(p.start, p.end - p.start) for p in pieces])
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns that are read."""
-        return [self.manifest.text_column]
 
     def _keep(self, key: tuple[int, int], table: pa.Table) -> None:
         self.row_groups_read += 1

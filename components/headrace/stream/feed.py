@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ class TextFeed:
 
     def __init__(self, reader: Reader, encoder: Encoder, heldout: frozenset[int] = frozenset()) -> None:
         self._reader, self._encoder, self._heldout = reader, encoder, heldout
+        self._lock = threading.Lock()
         self.dropped: Counter[str] = Counter()
         """Rows by the reason they were not trained: blank, heldout, no_tokens."""
 
@@ -52,14 +54,18 @@ class TextFeed:
         ids, offsets = self._encoder.encode(texts)
         encoded = with_ends(ids, offsets, self._encoder.eos_id)
         empty = np.diff(offsets) == 0
-        self.dropped["no_tokens"] += sum(bool(t) and bool(e) for t, e in zip(texts, empty, strict=True))
+        with self._lock:
+            self.dropped["no_tokens"] += sum(bool(t) and bool(e) for t, e in zip(texts, empty, strict=True))
         return encoded
 
     def _keep(self, text: str | None) -> str:
         if text is None or is_blank(text):
-            self.dropped["blank"] += 1
-            return ""
+            return self._drop("blank")
         if self._heldout and content_hash(text) in self._heldout:
-            self.dropped["heldout"] += 1
-            return ""
+            return self._drop("heldout")
         return text
+
+    def _drop(self, reason: str) -> str:
+        with self._lock:
+            self.dropped[reason] += 1
+        return ""

@@ -81,7 +81,8 @@ class HeldOut:
             ) from error
         if table.schema.names != SCHEMA.names:
             raise InputError(
-                f"{path} has the columns {', '.join(table.schema.names)}; a held-out slice has {', '.join(SCHEMA.names)}",
+                f"{path} has the columns {', '.join(table.schema.names)}; "
+                f"a held-out slice has {', '.join(SCHEMA.names)}",
                 "set --heldout to validate's heldout.parquet",
             )
         slice_ = cls(table.cast(SCHEMA))

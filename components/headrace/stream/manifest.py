@@ -114,7 +114,8 @@ class Manifest:
             raise InputError(f"this is not a manifest: {error!r}", "run `headrace validate` to make one") from error
         if manifest.hash != value.get("hash"):
             raise InputError(
-                f"the manifest was changed after it was written: its hash is {manifest.hash}, it records {value.get('hash')}",
+                f"the manifest was changed after it was written: its hash is {manifest.hash}; "
+                f"it records {value.get('hash')}",
                 "run `headrace validate` again",
             )
         return manifest

@@ -62,7 +62,8 @@ def resolve(name: str, *, config: str | None = None, revision: str | None = None
         found = _built(name.removeprefix("hf://datasets/"), config, revision, split)
     if config and not found.config:
         raise InputError(
-            f"--dataset_config_name {config} does not apply to {name}: only folders and Hub datasets have configurations"
+            f"--dataset_config_name {config} does not apply to {name}",
+            "only folders and Hub datasets have configurations: leave it out",
         )
     if not found.files:
         raise InputError(

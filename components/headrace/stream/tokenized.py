@@ -1,0 +1,203 @@
+"""A dataset tokenised to disk: the same rows in the same row groups, so that the order is the same too."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from headrace.errors import InputError
+from headrace.stream.documents import Reader
+from headrace.stream.feed import with_ends
+from headrace.stream.heldout import content_hash, is_blank
+from headrace.stream.lane import Encoded
+from headrace.stream.manifest import Manifest, ManifestFile, footer_digest
+from headrace.stream.order import Piece
+from headrace.stream.tokenizer import Encoder
+
+INDEX = "tokenized.json"
+VERSION = 1
+SCHEMA = pa.schema([("input_ids", pa.large_list(pa.int32())), ("hash", pa.uint64())])
+"""Ids without EOS and the content hash of a document; both null for a blank row."""
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A folder that `save` wrote. source: what was tokenised; tokens: kept documents' ids, EOS included."""
+
+    folder: Path
+    source: Manifest
+    tokenizer_hash: str
+    eos_id: int
+    tokens: int
+    documents: int
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenized:
+        """What lies in a folder; InputError when it is not a whole tokenised dataset."""
+        try:
+            index = json.loads((folder / INDEX).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{folder} holds no tokenised dataset: {error}", "make one with --tokenized_dataset_save_dir"
+            ) from error
+        if index.get("version") != VERSION:
+            raise InputError(
+                f"{folder / INDEX} has version {index.get('version')!r}, expected {VERSION}", "make it anew"
+            )
+        source = Manifest.from_json(index["source"])
+        return cls(folder, source, index["tokenizer_hash"], index["eos_id"], index["tokens"], index["documents"])
+
+    def check(self, manifest: Manifest, encoder: Encoder) -> None:
+        """InputError when this was made from other data, or with another tokenizer, than the run's."""
+        mine = self.source if self.source.rows == manifest.rows else self.source.first_rows(manifest.rows)
+        if mine.hash != manifest.hash:
+            raise InputError(
+                f"{self.folder} was tokenised from other data: its manifest is {mine.hash[:12]}, "
+                f"the run's {manifest.hash[:12]}",
+                "tokenise again with --tokenized_dataset_save_dir, or leave out the other dataset flags",
+            )
+        if (self.tokenizer_hash, self.eos_id) != (encoder.hash, encoder.eos_id):
+            raise InputError(
+                f"{self.folder} was made with another tokenizer than {encoder.name}",
+                "name the tokenizer it was made with by --tokenizer, or tokenise again",
+            )
+
+    @cached_property
+    def reader(self) -> Reader:
+        """A reader of the ids, at the places of the source's rows."""
+        files = tuple(self._shard(i, f) for i, f in enumerate(self.source.files))
+        return Reader(replace(self.source, files=files), columns=SCHEMA.names)
+
+    def _shard(self, index: int, source: ManifestFile) -> ManifestFile:
+        path = shard_path(self.folder, index)
+        try:
+            digest = footer_digest(pq.read_metadata(path))
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path} cannot be read: {error}", "tokenise again") from error
+        return replace(source, path=path.name, uri=str(path), size=path.stat().st_size, etag="", footer=digest)
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """Where the ids of a manifest's file lie."""
+    return folder / "data" / f"{index:06d}.parquet"
+
+
+def save(
+    folder: Path,
+    manifest: Manifest,
+    reader: Reader,
+    encoder: Encoder,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tokenized:
+    """Tokenise a dataset into a folder and return it; goes on where an earlier call was stopped.
+
+    progress is called with (rows done, rows in all).
+    """
+    if (folder / INDEX).is_file():
+        there = Tokenized.load(folder)
+        there.check(manifest, encoder)
+        return there
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    identity = {"manifest": manifest.hash, "tokenizer": encoder.hash}
+    _claim(folder, identity)
+    tokens = documents = done = 0
+    for index, file in enumerate(manifest.files):
+        path = shard_path(folder, index)
+        if not path.is_file():
+            _write_shard(path, manifest, reader, encoder, index)
+        found_tokens, found_documents = _count(path)
+        tokens, documents = tokens + found_tokens, documents + found_documents
+        done += sum(g.rows for g in file.row_groups)
+        if progress is not None:
+            progress(done, manifest.rows)
+    index_json = {
+        "version": VERSION, "source": manifest.to_json(), "tokenizer_hash": encoder.hash, "eos_id": encoder.eos_id,
+        "tokens": tokens, "documents": documents,
+    }  # fmt: skip
+    _replace(folder / INDEX, json.dumps(index_json, indent=1).encode())
+    return Tokenized.load(folder)
+
+
+def _claim(folder: Path, identity: dict[str, str]) -> None:
+    """Refuse to mix shards of two datasets or tokenizers in one folder."""
+    path = folder / "tokenizing.json"
+    if path.is_file():
+        if json.loads(path.read_text("utf-8")) != identity:
+            raise InputError(f"{folder} holds a part of another tokenised dataset", "name an empty folder")
+        return
+    if any((folder / "data").iterdir()):
+        raise InputError(f"{folder / 'data'} holds other files", "name an empty folder")
+    _replace(path, json.dumps(identity).encode())
+
+
+def _write_shard(path: Path, manifest: Manifest, reader: Reader, encoder: Encoder, index: int) -> None:
+    temporary = path.with_suffix(".tmp")
+    with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        for row_group in range(len(manifest.files[index].row_groups)):
+            writer.write_table(_rows(reader.texts(index, row_group), encoder), row_group_size=1 << 40)
+    temporary.replace(path)
+
+
+def _rows(texts: Sequence[str | None], encoder: Encoder) -> pa.Table:
+    kept = [t if t is not None and not is_blank(t) else None for t in texts]
+    ids, offsets = encoder.encode([t or "" for t in kept])
+    blank = np.array([t is None for t in kept], bool)
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(ids), mask=pa.array(blank))
+    hashes = pa.array([None if t is None else content_hash(t) for t in kept], pa.uint64())
+    return pa.table([lists, hashes], schema=SCHEMA)
+
+
+def _count(path: Path) -> tuple[int, int]:
+    lengths = pc.list_value_length(pq.read_table(path, columns=["input_ids"]).column(0))
+    documents = pc.sum(pc.greater(lengths, 0)).as_py() or 0
+    return (pc.sum(lengths).as_py() or 0) + documents, documents
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class TokenFeed:
+    """Documents that were tokenised earlier; held-out ones dropped by the hash beside them."""
+
+    def __init__(self, tokenized: Tokenized, heldout: frozenset[int] = frozenset()) -> None:
+        self._reader, self._eos_id = tokenized.reader, tokenized.eos_id
+        self._heldout = pa.array(sorted(heldout), pa.uint64())
+
+    def read(self, pieces: Sequence[Piece]) -> pa.Table:
+        """The rows of a window."""
+        return self._reader.read(pieces)
+
+    def sizes(self, rows: pa.Table) -> NDArray[np.int64]:
+        """About the bytes of text behind each row, at least 1."""
+        lengths: NDArray[np.int64] = pc.fill_null(pc.list_value_length(rows.column(0)), 0).to_numpy().astype(np.int64)
+        return np.maximum(4 * lengths, 1)
+
+    def encode(self, rows: pa.Table) -> Encoded:
+        """The ids of these rows' documents."""
+        lists = rows.column(0).combine_chunks()
+        if len(self._heldout):
+            dropped = pc.is_in(rows.column(1), value_set=self._heldout)
+            lists = pc.if_else(dropped, None, rows.column(0)).combine_chunks()
+        lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        ids: NDArray[Any] = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return with_ends(ids.astype(np.int32), offsets, self._eos_id)
