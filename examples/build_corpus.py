@@ -56,9 +56,7 @@ class CorpusError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--output_dir",
         type=Path,
@@ -182,9 +180,7 @@ def licence(root: Path) -> str:
     notice = (root / SOURCES / f"copyright{SUFFIX}").read_text(encoding="utf-8")
     owners = [part for part in notice.split("\n\n") if part.startswith("Copyright ©")]
     stated = (root / "usr/share/doc" / PACKAGE / "copyright").read_text(encoding="utf-8")
-    body = stated[
-        stated.index("Python License\n=") : stated.index("Licenses and Acknowledgements for Incorp")
-    ]
+    body = stated[stated.index("Python License\n=") : stated.index("Licenses and Acknowledgements for Incorp")]
     return "\n\n".join(["Documentation of Python 3.11", *owners, body.strip()]) + "\n"
 
 
@@ -212,12 +208,14 @@ def write_model(folder: Path, tokenizer: Tokenizer) -> None:
             "vocab_size": VOCAB_SIZE,
             "n_positions": CONTEXT_TOKENS,
             "n_embd": 128,
-            "n_layer": 4,
+            "n_layer": 2,
             "n_head": 4,
             "activation_function": "gelu_new",
             "embd_pdrop": 0.0,
             "attn_pdrop": 0.0,
             "resid_pdrop": 0.0,
+            # A narrow model learns much faster from wider weights than from GPT-2's own 0.02.
+            "initializer_range": 0.1,
             "bos_token_id": end,
             "eos_token_id": end,
         },

@@ -122,9 +122,7 @@ def test_reference_reads_back(tmp_path: Path) -> None:
     assert ck.CheckpointRef.read(tmp_path) == ref
 
 
-@pytest.mark.parametrize(
-    "text", ["[]", "{}", '{"uri": "", "commit_hash": "h", "step": 1, "ledger_head": ""}']
-)
+@pytest.mark.parametrize("text", ["[]", "{}", '{"uri": "", "commit_hash": "h", "step": 1, "ledger_head": ""}'])
 def test_a_reference_that_is_not_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "checkpoint.json").write_text(text)
     with pytest.raises(InputError, match=r"checkpoint\.json is not a checkpoint reference"):

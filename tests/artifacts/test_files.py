@@ -44,9 +44,7 @@ def test_write_json_keeps_order_and_reads_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_write_json_refuses_what_json_cannot_carry_and_keeps_the_old_file(
-    tmp_path: Path, value: float
-) -> None:
+def test_write_json_refuses_what_json_cannot_carry_and_keeps_the_old_file(tmp_path: Path, value: float) -> None:
     path = tmp_path / "x.json"
     files.write_json(path, {"loss": 1.0})
     with pytest.raises(ValueError, match="JSON"):
@@ -61,9 +59,7 @@ def test_finite_says_what_it_replaced() -> None:
     assert "nan" in answer["loss_note"]
 
 
-def test_a_write_that_fails_leaves_the_old_file_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     files.write_bytes(path, b"old")
 

@@ -55,9 +55,7 @@ def tokenizer() -> Tokenizer:
 def test_shards_are_numbered_without_a_gap() -> None:
     count = len(shards())
     assert count > 1
-    assert [path.name for path in shards()] == [
-        f"train-{shard:05d}-of-{count:05d}.parquet" for shard in range(count)
-    ]
+    assert [path.name for path in shards()] == [f"train-{shard:05d}-of-{count:05d}.parquet" for shard in range(count)]
 
 
 @pytest.mark.parametrize("shard", shards(), ids=lambda path: path.name)
@@ -86,9 +84,7 @@ def test_documents_are_in_the_order_of_their_paths() -> None:
 
 def test_no_text_links_outside_python_org() -> None:
     hosts = {host for row in rows() for host in re.findall(r"https?://([\w.-]+\.[a-z]{2,})", row["text"])}
-    assert not [
-        host for host in hosts if host != "example.org" and not re.search(r"(^|\.)python\.org$", host)
-    ]
+    assert not [host for host in hosts if host != "example.org" and not re.search(r"(^|\.)python\.org$", host)]
 
 
 def test_all_that_is_shipped_is_small() -> None:

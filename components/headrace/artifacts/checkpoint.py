@@ -104,9 +104,7 @@ def read_commit(folder: Path) -> CommitRecord:
     except DamagedCheckpoint:
         raise
     except InputError as error:
-        raise DamagedCheckpoint(
-            f"{folder} is not a committed checkpoint: {error.message}", _RUN_AGAIN
-        ) from error
+        raise DamagedCheckpoint(f"{folder} is not a committed checkpoint: {error.message}", _RUN_AGAIN) from error
 
 
 def _parse_commit(value: Any, name: str) -> CommitRecord:
@@ -133,8 +131,7 @@ def _parse_commit(value: Any, name: str) -> CommitRecord:
         raise DamagedCheckpoint(f"{name} is not a whole commit record: {error!r}", _RUN_AGAIN) from error
     if value.get("hash") != record.hash:
         raise DamagedCheckpoint(
-            f"{name} was changed after it was written: its hash is {record.hash}; "
-            f"it recorded {value.get('hash')}",
+            f"{name} was changed after it was written: its hash is {record.hash}; it recorded {value.get('hash')}",
             _RUN_AGAIN,
         )
     return record
@@ -151,9 +148,7 @@ def verify(folder: Path, record: CommitRecord, *, contents: bool = True) -> None
             raise DamagedCheckpoint(f"{path} is missing, but {COMMIT} names it", _RUN_AGAIN)
         size = path.stat().st_size
         if size != expected["size"]:
-            raise DamagedCheckpoint(
-                f"{path} has {size} bytes; {COMMIT} recorded {expected['size']}", _RUN_AGAIN
-            )
+            raise DamagedCheckpoint(f"{path} has {size} bytes; {COMMIT} recorded {expected['size']}", _RUN_AGAIN)
         if contents:
             digest = sha256_file(path)
             if digest != expected["sha256"]:

@@ -85,9 +85,7 @@ def _refuse_constant(name: str) -> None:
 
 def canonical_json(obj: object) -> bytes:
     """The one byte string of a value: sorted keys, no spaces, UTF-8, strict. What digests are taken over."""
-    return json.dumps(
-        obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,9 +54,7 @@ class GcsStore(Store):
 
     def child(self, *parts: str) -> GcsStore:
         names = [self.prefix] if self.prefix else []
-        return GcsStore(
-            self.bucket_name, "/".join([*names, *(checked_name(p) for p in parts)]), self._clients
-        )
+        return GcsStore(self.bucket_name, "/".join([*names, *(checked_name(p) for p in parts)]), self._clients)
 
     def _blob(self, name: str) -> Any:
         key = f"{self.prefix}/{checked_name(name)}" if self.prefix else checked_name(name)
@@ -82,9 +80,7 @@ class GcsStore(Store):
 
     def read(self, name: str) -> bytes:
         with self._explained(f"read {name}", missing=name):
-            data: bytes = self._blob(name).download_as_bytes(
-                timeout=_TIMEOUT_S, retry=_RETRY, checksum="crc32c"
-            )
+            data: bytes = self._blob(name).download_as_bytes(timeout=_TIMEOUT_S, retry=_RETRY, checksum="crc32c")
             return data
 
     def exists(self, name: str) -> bool:
@@ -109,9 +105,7 @@ class GcsStore(Store):
 
     def upload_file(self, path: Path, name: str) -> None:
         with self._explained(f"write {name}"):
-            self._blob(name).upload_from_filename(
-                str(path), timeout=_TIMEOUT_S, retry=_RETRY, checksum="crc32c"
-            )
+            self._blob(name).upload_from_filename(str(path), timeout=_TIMEOUT_S, retry=_RETRY, checksum="crc32c")
 
     def download_file(self, name: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
