@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +21,16 @@ from headrace.stream.documents import Reader
 from headrace.stream.feed import TextFeed
 from headrace.stream.heldout import DEFAULT_DOCUMENTS, HeldOut
 from headrace.stream.lane import Feed
-from headrace.stream.manifest import Manifest, Survey
+from headrace.stream.manifest import Manifest, Survey, places
 from headrace.stream.order import default_lanes
 from headrace.stream.plan import Plan
 from headrace.stream.source import Source, resolve
 from headrace.stream.tokenized import TokenFeed, Tokenized
 from headrace.stream.tokenizer import FILES, Encoder, ModelLimits, load_encoder, load_limits
 
+log = logging.getLogger(__name__)
+
+PROBED_CHARACTERS = 1 << 18
 LARGEST_BLOCK = 8_192
 """Tokens a block at most when the model alone decides; longer ones are asked for by --dataset_block_size."""
 
@@ -220,7 +225,19 @@ def tokenize(
 def open_feed(reader: Reader, encoder: Encoder, heldout: HeldOut | None, tokenized: Tokenized | None = None) -> Feed:
     """What the lanes read: the documents that are trained, encoded on the way or earlier."""
     hashes = heldout.hashes if heldout else frozenset()
-    return TextFeed(reader, encoder, hashes) if tokenized is None else TokenFeed(tokenized, hashes)
+    if tokenized is not None:
+        return TokenFeed(tokenized, hashes)
+    encoder.accelerate(_probes(reader))
+    log.info("encoding with %s", encoder.implementation)
+    return TextFeed(reader, encoder, hashes)
+
+
+def _probes(reader: Reader) -> list[str]:
+    """Some documents of the first row group that has any, to prove a fast tokenizer on."""
+    groups = (g for g in places(reader.manifest) if reader.manifest.files[g[0]].row_groups[g[1]].rows)
+    texts = [t for t in reader.texts(*next(groups)) if t]
+    ends = itertools.accumulate(len(t) for t in texts)
+    return [t for t, end in zip(texts, ends, strict=True) if end <= PROBED_CHARACTERS] or texts[:1]
 
 
 def open_plan(
