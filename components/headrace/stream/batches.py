@@ -17,9 +17,10 @@ from headrace.errors import DamagedCheckpoint, InputError
 from headrace.stream.lane import Cursor, Feed, Lane, Sample, expected_samples
 from headrace.stream.manifest import Manifest
 from headrace.stream.order import exact_world_sizes, largest_share, share
-from headrace.stream.packing import filler, place
+from headrace.stream.packing import place
 from headrace.stream.plan import Plan
 
+_NOTHING = np.empty(0, np.int32)
 STATES_KEPT = 1_024
 """Steps whose state is remembered: more than any reader is ahead of the optimizer."""
 
@@ -89,8 +90,9 @@ class RankStream:
             )
             for lane in range(rank, plan.lanes, world_size)
         }  # fmt: skip
-        first = {str(lane): list(cursors.get(lane) or Cursor(0, 0, 0, 0, 0, 0)) for lane in self._lanes}
-        self._states: OrderedDict[int, dict[str, list[int]]] = OrderedDict({self.step: first})
+        self._finite = epochs is not None
+        self._cursors = {str(lane): list(cursors.get(lane) or Cursor(0, 0, 0, 0, 0, 0)) for lane in self._lanes}
+        self._states: OrderedDict[int, dict[str, list[int]]] = OrderedDict({self.step: dict(self._cursors)})
         self._made: queue.Queue[MicroBatch | BaseException] = queue.Queue(max(2, min(64, 2 * self.accumulation)))
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -134,8 +136,10 @@ class RankStream:
             world_size=self.world_size, rank=self.rank,
         )  # fmt: skip
         samples = [self._lanes[g % self.plan.lanes].next() for g in numbers]
-        ended = all(lane.ended for lane in self._lanes.values())
-        self._states[step] = {str(n): list(lane.cursor) for n, lane in self._lanes.items()}
+        ended = self._finite and all(lane.ended for lane in self._lanes.values())
+        for n in {g % self.plan.lanes for g in numbers}:  # the others stand where they stood
+            self._cursors[str(n)] = list(self._lanes[n].cursor)
+        self._states[step] = dict(self._cursors)
         while len(self._states) > STATES_KEPT:
             self._states.popitem(last=False)
         self.step = step
@@ -143,13 +147,13 @@ class RankStream:
             self._put(self._batch(step, samples[a * self.batch : (a + 1) * self.batch], ended))
 
     def _batch(self, step: int, samples: Sequence[Sample | None], ended: bool) -> MicroBatch:
-        arrays = filler(self.batch, self.plan.block, self.plan.eos_id)
-        tokens = 0
-        for row, sample in enumerate(samples):
-            if sample is not None:
-                place(row, sample.ids, sample.starts, *arrays)
-                tokens += len(sample.ids)
-        return MicroBatch(*arrays, step, tokens, ended)
+        shape = (self.batch, self.plan.block)
+        arrays = np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64)
+        rows = [*samples, *(None,) * (self.batch - len(samples))]
+        for row, sample in enumerate(rows):
+            ids, starts = (_NOTHING, ()) if sample is None else (sample.ids, sample.starts)
+            place(ids, starts, self.plan.eos_id, *(a[row] for a in arrays))
+        return MicroBatch(*arrays, step, sum(len(s.ids) for s in samples if s), ended)
 
     def _put(self, item: MicroBatch | BaseException) -> None:
         while not self._stop.is_set():

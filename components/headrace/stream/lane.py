@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -76,10 +77,9 @@ class Sample:
     spans: tuple[Span, ...]
 
     @property
-    def starts(self) -> NDArray[np.int64]:
-        """Offsets at which each span's tokens begin: int64 [spans], the first 0."""
-        lengths = np.array([s.end - s.start for s in self.spans], np.int64)
-        return np.cumsum(lengths) - lengths
+    def starts(self) -> list[int]:
+        """Offsets at which each span's tokens begin, the first 0."""
+        return list(accumulate((s.end - s.start for s in self.spans[:-1]), initial=0))
 
 
 class _Window(NamedTuple):
@@ -154,7 +154,7 @@ class Lane:
                 self._next, self._token = self._next + 1, 0
             if not self._grouped:
                 break
-        return Sample(np.concatenate(parts), tuple(spans))
+        return Sample(parts[0] if len(parts) == 1 else np.concatenate(parts), tuple(spans))
 
     def _want(self, tokens: int) -> None:
         while self._have < tokens and self._advance():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,31 +13,31 @@ IGNORED = -100
 
 
 def place(
-    row: int,
     ids: NDArray[np.int32],
-    starts: NDArray[np.int64],
+    starts: Sequence[int],
+    eos_id: int,
     input_ids: NDArray[np.int64],
     labels: NDArray[np.int64],
     position_ids: NDArray[np.int64],
 ) -> None:
-    """Write one sample into row `row` of int64 [b, L] arrays that hold filler (see `filler`) there.
+    """Write one sample into the rows of a micro-batch, each int64 [L].
 
-    ids: int32 [n ≤ L]. starts: ascending offsets at which a document's tokens begin, the first of them 0 (also
-    where a document goes on from the block before). The first label of each of these segments is masked, because
-    nothing in its document comes before it; so is what lies behind n.
+    ids: int32 [n ≤ L]. starts: ascending offsets at which a document's tokens begin, the first of them 0 (also where a
+    document goes on from the block before). The first label of each of these segments is masked, because nothing
+    in its document comes before it. What lies behind n is filler: EOS, trained by nobody.
     """
     n = len(ids)
-    input_ids[row, :n] = ids
-    labels[row, :n] = ids
-    labels[row, starts] = IGNORED
-    lengths = np.diff(np.append(starts, n))
-    position_ids[row, :n] = np.arange(n) - np.repeat(starts, lengths)
+    input_ids[:n] = ids
+    labels[:n] = ids
+    for start, end in zip(starts, [*starts[1:], n] if n else (), strict=True):
+        labels[start] = IGNORED
+        position_ids[start:end] = _positions(len(position_ids))[: end - start]
+    if n < len(input_ids):
+        input_ids[n:] = eos_id
+        labels[n:] = IGNORED
+        position_ids[n:] = _positions(len(position_ids))[: len(position_ids) - n]
 
 
-def filler(rows: int, block: int, eos_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """input_ids (EOS), labels (all ignored) and position_ids of rows that train nothing: int64 [rows, block]."""
-    return (
-        np.full((rows, block), eos_id, np.int64),
-        np.full((rows, block), IGNORED, np.int64),
-        np.tile(np.arange(block, dtype=np.int64), (rows, 1)),
-    )
+@lru_cache(maxsize=8)
+def _positions(block: int) -> NDArray[np.int64]:
+    return np.arange(block, dtype=np.int64)
