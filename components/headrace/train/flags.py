@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 KINDS = {"int": "int", "float": "float", "bool": "bool", "string_to_bool": "bool"}
@@ -19,7 +20,7 @@ def table() -> dict[str, Any]:
     from transformers import HfArgumentParser, TrainingArguments
 
     rows = {}
-    for action in HfArgumentParser([TrainingArguments])._actions:
+    for action in HfArgumentParser(TrainingArguments)._actions:  # type: ignore[arg-type]
         if isinstance(action, argparse._HelpAction) or action.dest in rows:
             continue
         rows[action.dest] = {
@@ -46,7 +47,6 @@ def rendered() -> str:
 
 
 if __name__ == "__main__":
-    path = files("headrace.options").joinpath("training_arguments.json")
-    with open(str(path), "w", encoding="utf-8") as f:
-        f.write(rendered())
+    path = Path(str(files("headrace.options").joinpath("training_arguments.json")))
+    path.write_text(rendered(), "utf-8")
     sys.stdout.write(f"wrote {path}\n")

@@ -1,0 +1,126 @@
+"""Where a model came from: data, plan, commit, code and packages; no secrets, and nothing that changes by the hour."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from headrace import __version__
+from headrace.evaluate.heldout import Chosen
+from headrace.evaluate.subject import Subject
+
+PACKAGES = (
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+_TRAINING = (
+    "version",
+    "git_commit",
+    "global_batch",
+    "per_device_batch",
+    "accumulation",
+    "block",
+    "lanes",
+    "steps",
+    "tokens",
+    "parameters",
+    "packages",
+)
+
+
+def make_lineage(subject: Subject, chosen: Chosen) -> dict[str, Any]:
+    """The content of lineage.json: equal for the same model, documents and software."""
+    record, commit = subject.record, subject.commit
+    return {
+        "headrace": __version__,
+        "git_commit": git_commit(),
+        "image": os.environ.get("HEADRACE_IMAGE") or None,
+        "python": platform.python_version(),
+        "model": without_secrets(subject.location),
+        "model_revision": subject.revision or None,
+        "version": subject.version,
+        "commit_hash": commit.hash if commit else None,
+        "step": commit.step if commit else None,
+        "plan_hash": (commit.plan_hash if commit else "") or record.get("plan_hash"),
+        "ledger_head": commit.ledger_head if commit else "",
+        "world_size": record.get("world_size"),
+        "dataset": _dataset(record, chosen),
+        "heldout": {
+            "digest": chosen.slice.digest,
+            "documents": chosen.slice.table.num_rows,
+            "made": chosen.made,
+            "origin": without_secrets(chosen.origin),
+        },
+        "training": {key: record[key] for key in _TRAINING if key in record},
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def _dataset(record: Mapping[str, Any], chosen: Chosen) -> dict[str, Any] | None:
+    """What the model was trained on as its record has it, else what it is scored on."""
+    dataset = record.get("dataset")
+    if isinstance(dataset, dict):
+        return {k: without_secrets(v) if isinstance(v, str) else v for k, v in dataset.items()}
+    manifest = chosen.manifest
+    if manifest is None:
+        return None
+    return {
+        "name": without_secrets(manifest.name),
+        "config": manifest.config,
+        "split": manifest.split,
+        "revision": manifest.revision,
+        "manifest_hash": manifest.hash,
+    }
+
+
+def without_secrets(text: str) -> str:
+    """A text whose URLs have lost user and password, and on the web query and fragment: where tokens stand."""
+    return re.sub(r"[a-z][a-z0-9+.-]*://\S+", lambda match: _bare(match[0]), text)
+
+
+def _bare(url: str) -> str:
+    parts = urlsplit(url)
+    web = parts.scheme in ("http", "https")  # elsewhere `?` is part of a glob
+    return urlunsplit(
+        (
+            parts.scheme,
+            parts.netloc.rpartition("@")[2],
+            parts.path,
+            "" if web else parts.query,
+            "" if web else parts.fragment,
+        )
+    )
+
+
+def git_commit() -> str | None:
+    """The commit of the repository that this very file is tracked in; None for an installed package."""
+    here = Path(__file__)
+    for command in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here.parent), *command], capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,82 @@
+"""Which model is scored: where it was brought, which commit it is, how it was trained."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.artifacts.checkpoint import COMMIT, CommitRecord, read_commit
+from headrace.artifacts.files import canonical_json, read_json, sha256_file
+from headrace.inputs import small_files
+from headrace.options import Options
+from headrace.scoring.models import CONFIG, TOKENIZER, WEIGHTS, fetch_model, is_hub_name, require_weights
+from headrace.stream.tokenizer import model_folder
+
+RECORD = "headrace.json"
+_SHORT = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model folder on this machine, checked, and what is known of its origin.
+
+    location: as the user named it. revision: commit of a Hub model, else empty. commit: None for a model that was not
+    committed by Headrace. record: train's headrace.json, if it lies beside the model. files: what publishing copies, by
+    name; with --tokenizer, that tokenizer's in place of the model's.
+    """
+
+    location: str
+    folder: Path
+    revision: str
+    commit: CommitRecord | None
+    record: dict[str, Any]
+    validation: dict[str, Any] | None
+    files: dict[str, Path]
+
+    @property
+    def version(self) -> str:
+        """A name for exactly this model: `step-99-1a2b3c4d`, or `model-1a2b3c4d` when it was never committed."""
+        if self.commit is not None:
+            return f"step-{self.commit.step}-{self.commit.hash[:_SHORT]}"
+        content = {name: sha256_file(path) for name, path in self.files.items()}
+        return f"model-{hashlib.sha256(canonical_json(content)).hexdigest()[:_SHORT]}"
+
+
+def open_subject(options: Options, scratch: Path) -> Subject:
+    """Bring the model of --model_name_or_path here; InputError when it has no weights or is not what was committed."""
+    location = str(options.model.model_name_or_path)
+    fetched = fetch_model(
+        location,
+        scratch,
+        revision=options.model.model_revision,
+        trust_remote_code=options.model.trust_remote_code,
+    )
+    folder = fetched.folder
+    require_weights(folder, location)
+    return Subject(
+        location=location,
+        folder=folder,
+        revision=folder.name if is_hub_name(location) else "",
+        commit=read_commit(folder) if (folder / COMMIT).is_file() else None,
+        record=_object(folder / RECORD) or {},
+        validation=_object(folder / "validation.json"),
+        files=_files(folder, options.model.tokenizer, trust_remote_code=options.model.trust_remote_code),
+    )
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    value = read_json(path) if path.is_file() else None
+    return value if isinstance(value, dict) else None
+
+
+def _files(folder: Path, tokenizer: str | None, *, trust_remote_code: bool) -> dict[str, Path]:
+    found = _matching(folder, (*WEIGHTS, *CONFIG, *(["*.py"] if trust_remote_code else [])))
+    beside = folder if tokenizer is None else model_folder(small_files(tokenizer))
+    return dict(sorted({**found, **_matching(beside, TOKENIZER)}.items()))
+
+
+def _matching(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
+    # The Hub's cache holds links to files named by digest: the name is the link's, the content its target's.
+    return {p.name: p.resolve() for pattern in patterns for p in sorted(folder.glob(pattern)) if p.is_file()}

@@ -1,0 +1,66 @@
+"""`TrainingArguments` from the options, and the machine as they find it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import InputError
+from headrace.options import Options
+from headrace.train.ranks import local_ranks
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+log = logging.getLogger(__name__)
+
+
+def set_threads(options: Options) -> int:
+    """Torch's CPU threads: --torch_threads, OMP_NUM_THREADS, or the cores shared by the ranks here; sets them."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    threads = options.train.torch_threads or (int(named) if named.isdigit() and int(named) > 0 else 0)
+    if not threads:
+        threads = max(1, len(os.sched_getaffinity(0)) // local_ranks())
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # accelerate would guess where it finds none
+    import torch
+
+    torch.set_num_threads(threads)
+    return threads
+
+
+def training_arguments(options: Options, output_dir: Path) -> TrainingArguments:
+    """The arguments by their own names; joins the process group. InputError when transformers refuses them."""
+    from transformers import TrainingArguments
+
+    given: dict[str, Any] = {
+        "report_to": "none",
+        **{name: value for name, value in options.training.items() if value is not None},
+        "output_dir": str(output_dir),
+        # The stream is put in its place by the data state, not by reading all that was read before.
+        "ignore_data_skip": True,
+        "remove_unused_columns": False,
+        # Checkpoints are pruned after a commit, never before.
+        "save_total_limit": None,
+    }
+    given.pop("resume_from_checkpoint", None)
+    if isinstance(given.get("debug"), list):
+        given["debug"] = " ".join(given["debug"])
+    if given.pop("use_cache", False):
+        log.warning("--use_cache is set to false: with a cache, documents in a block would attend to each other")
+    try:
+        args = TrainingArguments(**given)
+    except (ValueError, TypeError, ImportError, NotImplementedError, FileNotFoundError) as error:
+        raise InputError(
+            f"transformers refuses these training arguments: {error}", "`--help_all` lists them"
+        ) from error
+    if args.n_gpu > 1:
+        log.warning(
+            "%d GPUs are visible to one process, which uses the first; start one process a GPU with "
+            "torchrun --nproc_per_node %d -m headrace.train …",
+            args.n_gpu,
+            args.n_gpu,
+        )
+        args._n_gpu = 1  # as Trainer itself does: no DataParallel
+    return args

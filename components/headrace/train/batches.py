@@ -1,0 +1,43 @@
+"""The stream as `Trainer` takes it: dictionaries of tensors on the device, and what they were counted up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from headrace.stream.batches import RankStream
+from headrace.stream.packing import IGNORED
+
+
+class Batches:
+    """A rank's micro-batches, one iterator for the whole training: asking again goes on where it was.
+
+    No attention mask is given: models then tell documents apart by positions that restart. `positions` False leaves
+    those out too, for models that take none.
+    """
+
+    def __init__(self, stream: RankStream, device: torch.device, *, positions: bool = True) -> None:
+        self.stream = stream
+        self._device = device
+        self._pin = device.type == "cuda"
+        self._names = ("input_ids", "labels", *(("position_ids",) if positions else ()))
+        self.tokens = self.samples = 0
+        """What this process was given, filler left out."""
+        self.ended = False
+        """Whether this rank's lanes have nothing left after the step that was given last."""
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        return self
+
+    def __next__(self) -> dict[str, torch.Tensor]:
+        micro = next(self.stream)
+        self.tokens += micro.tokens
+        self.samples += int((micro.labels != IGNORED).any(axis=1).sum())
+        self.ended = micro.ended
+        return {name: self._tensor(getattr(micro, name)) for name in self._names}
+
+    def _tensor(self, array: Any) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        return (tensor.pin_memory() if self._pin else tensor).to(self._device, non_blocking=self._pin)

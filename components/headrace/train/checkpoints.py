@@ -1,0 +1,250 @@
+"""The checkpoints of a run: which one to go on from, and how a new one comes to count.
+
+A checkpoint counts when its commit record is there and true. It is written in the output folder, committed there,
+then uploaded to `--store`, its commit record last; only then are older ones pruned.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.artifacts.checkpoint import (
+    COMMIT,
+    REFERENCE,
+    CheckpointRef,
+    CommitRecord,
+    commit,
+    committed,
+    fetch,
+    read_commit,
+    verify,
+)
+from headrace.artifacts.files import read_json, write_json
+from headrace.artifacts.outcome import OUTCOME, PROGRESS
+from headrace.artifacts.storage import LocalStore, Store, open_store
+from headrace.errors import DamagedCheckpoint, InputError
+from headrace.options import Options
+
+log = logging.getLogger(__name__)
+
+DATA_STATE = "data_state.json"
+VERSION = 1
+_REMOTE = re.compile(r"checkpoint-(\d+)/" + re.escape(COMMIT))
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The checkpoint a run goes on from, whole and on this machine."""
+
+    folder: Path
+    record: CommitRecord
+    state: dict[str, Any]
+
+
+class Checkpoints:
+    """The places of one run: its output folder, and the store beside it when there is one."""
+
+    def __init__(self, output_dir: Path, store: str | None, keep: int | None) -> None:
+        self.output_dir = output_dir
+        self.store = _other_store(output_dir, store)
+        self._keep = keep
+
+    @property
+    def shown(self) -> str:
+        """Where checkpoints count, for messages."""
+        return self.store.uri if self.store else str(self.output_dir)
+
+    def choose(self, options: Options) -> Resume | None:
+        """The checkpoint that the flags ask to go on from: the newest good one unless they say otherwise.
+
+        InputError when one was asked for that is not there, or starting over would mix two runs in one place.
+        """
+        asked = options.training.get("resume_from_checkpoint")
+        word = str(asked).lower() if asked is not None else ""
+        if options.train.fresh or word in ("false", "no", "0"):
+            self._refuse_used_place("--fresh" if options.train.fresh else f"--resume_from_checkpoint {asked}")
+            return None
+        if asked is None or word in ("true", "yes", "1"):
+            found = next(self._good(), None)
+            if found is None and asked is not None:
+                raise InputError(
+                    f"there is no committed checkpoint in {self.shown} to go on from",
+                    "leave out --resume_from_checkpoint to start there",
+                )
+        else:
+            found = self._named(str(asked))
+        if found is not None and options.train.run_id not in (None, found.state["run_id"]):
+            raise InputError(
+                f"{found.folder} is of the run {found.state['run_id']}; --run_id is {options.train.run_id}",
+                "leave out --run_id to go on with that run, or name a new --output_dir (and --store)",
+            )
+        return found
+
+    def _refuse_used_place(self, flag: str) -> None:
+        there = [str(folder) for folder, _ in committed(self.output_dir).found]
+        there += [str(self.output_dir / COMMIT)] if (self.output_dir / COMMIT).is_file() else []
+        there += [f"{self.shown}/checkpoint-{step}" for step in self._remote_steps()]
+        if there:
+            raise InputError(
+                f"{flag} starts over, but {there[0]} is there and nothing is deleted",
+                f"name a new place: --output_dir {self.output_dir}-2"
+                + (f" --store {self.store.uri}-2" if self.store else "")
+                + f"; without {flag} the run goes on",
+            )
+
+    def _good(self) -> Iterator[Resume]:
+        """Checkpoints to go on from, newest first; why others are passed over is logged."""
+        local = committed(self.output_dir)
+        for reason in local.passed_over:
+            log.warning("passed over: %s", reason)
+        here = {record.step: folder for folder, record in local.found}
+        for step in sorted({*here, *self._remote_steps()}, reverse=True):
+            for read in (self._read_local, self._read_remote):
+                try:
+                    found = read(step)
+                except DamagedCheckpoint as error:
+                    log.warning("passed over: %s", error.message)
+                    continue
+                if found is not None:
+                    yield found
+                    break
+
+    def _remote_steps(self) -> list[int]:
+        if self.store is None:
+            return []
+        return [int(m[1]) for name in self.store.names("checkpoint-") if (m := _REMOTE.fullmatch(name))]
+
+    def _read_local(self, step: int) -> Resume | None:
+        folder = self.output_dir / f"checkpoint-{step}"
+        return _read(folder) if (folder / COMMIT).is_file() else None
+
+    def _read_remote(self, step: int) -> Resume | None:
+        if step not in self._remote_steps() or self.store is None:
+            return None
+        return self._bring(f"{self.store.uri}/checkpoint-{step}")
+
+    def _named(self, location: str) -> Resume:
+        if "://" in location:
+            return self._bring(location)
+        folder = Path(location).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"there is no checkpoint folder {location}", "check --resume_from_checkpoint")
+        return _read(folder)
+
+    def _bring(self, uri: str) -> Resume:
+        """Download a checkpoint, check it, and put it where it would have been written."""
+        log.info("fetching %s", uri)
+        with tempfile.TemporaryDirectory(dir=self.output_dir, prefix=".fetched-") as scratch:
+            fetched = _read(fetch(uri, Path(scratch)).folder)
+            target = self.output_dir / f"checkpoint-{fetched.record.step}"
+            make_room(target)
+            fetched.folder.replace(target)
+        return Resume(target, fetched.record, fetched.state)
+
+    def commit(self, folder: Path, state: Mapping[str, Any], best: Path | None) -> CommitRecord:
+        """Write the data state, commit, upload, prune."""
+        write_json(folder / DATA_STATE, state)
+        record = commit(folder, step=int(state["step"]), plan_hash=str(state["plan_hash"]))
+        if self.store is not None:
+            there = self.store.child(folder.name)
+            there.delete(COMMIT)  # of an earlier attempt: it must not vouch for a mixture
+            there.upload_folder(folder)
+        log.info("committed %s", f"{self.store.uri}/{folder.name}" if self.store else folder)
+        self._prune({folder, *([best] if best else [])})
+        return record
+
+    def _prune(self, protected: set[Path]) -> None:
+        """Remove the oldest committed checkpoints beyond the limit; the one just written is among those kept."""
+        if not self._keep or self._keep < 1:
+            return
+        names = {path.name for path in protected}
+        found = [folder for folder, _ in committed(self.output_dir).found]
+        spare = [folder for folder in reversed(found) if folder.name not in names]
+        for folder in spare[: max(0, len(found) - self._keep)]:
+            make_room(folder)
+        if self.store is None:
+            return
+        steps = sorted(self._remote_steps())
+        old = [f"checkpoint-{s}" for s in steps if f"checkpoint-{s}" not in names]
+        for name in old[: max(0, len(steps) - self._keep)]:
+            there = self.store.child(name)
+            there.delete(COMMIT)
+            for file in there.names():
+                there.delete(file)
+
+    def publish(self, names: list[str], *, step: int, plan_hash: str) -> CommitRecord:
+        """Commit the final model in the output folder, and put it at the top of the store."""
+        record = commit(self.output_dir, step=step, plan_hash=plan_hash, names=names)
+        CheckpointRef(uri=".", commit_hash=record.hash, step=step).write(self.output_dir)
+        if self.store is not None:
+            for name in (REFERENCE, COMMIT):
+                self.store.delete(name)
+            for name in (*names, COMMIT, REFERENCE):
+                self.store.upload_file(self.output_dir / name, name)
+        return record
+
+
+def _other_store(output_dir: Path, store: str | None) -> Store | None:
+    """The store, unless it is the output folder itself."""
+    if not store:
+        return None
+    opened = open_store(store)
+    same = isinstance(opened, LocalStore) and opened.folder.resolve() == output_dir.resolve()
+    return None if same else opened
+
+
+def _read(folder: Path) -> Resume:
+    """A committed checkpoint of a Headrace run; DamagedCheckpoint when it is not one, or not whole."""
+    record = read_commit(folder)
+    verify(folder, record)
+    if DATA_STATE not in record.files:
+        raise DamagedCheckpoint(
+            f"{folder} holds a model, but no {DATA_STATE} to go on from",
+            "to start a new run from its weights, name it with --model_name_or_path",
+        )
+    state = read_json(folder / DATA_STATE)
+    if not isinstance(state, dict) or state.get("version") != VERSION:
+        raise DamagedCheckpoint(f"{folder / DATA_STATE} is of another version of Headrace", "use that version")
+    if "optimizer.pt" not in record.files and not state["sharded"]:
+        raise DamagedCheckpoint(
+            f"{folder} was saved with --save_only_model: it has no optimizer state to go on from",
+            "to start a new run from its weights, name it with --model_name_or_path",
+        )
+    return Resume(folder, record, state)
+
+
+def make_room(folder: Path) -> None:
+    """Remove a checkpoint folder, its commit record first, so that what is left by a crash does not count."""
+    (folder / COMMIT).unlink(missing_ok=True)
+    if folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def as_json(number: float) -> float | None:
+    """A float as strict JSON carries it: None for NaN and infinities."""
+    return number if math.isfinite(number) else None
+
+
+def finished(output_dir: Path, plan_hash: str) -> bool:
+    """Whether the output folder holds a whole final model of this plan."""
+    try:
+        record = read_commit(output_dir)
+        verify(output_dir, record)
+    except DamagedCheckpoint:
+        return False
+    return record.plan_hash == plan_hash
+
+
+def final_files(output_dir: Path) -> list[str]:
+    """Names of what the commit of the final model vouches for: everything at the top that no later step rewrites."""
+    rewritten = (COMMIT, REFERENCE, OUTCOME, PROGRESS, "eval_results.json", "all_results.json")
+    names = (p.name for p in output_dir.iterdir() if p.is_file() and not p.name.startswith("."))
+    return sorted(name for name in names if name not in rewritten)

@@ -1,0 +1,297 @@
+"""The training step: options and an output folder in, a committed model out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.artifacts.checkpoint import COMMIT
+from headrace.artifacts.files import read_json
+from headrace.errors import HeadraceError
+from headrace.options import Options
+from headrace.stream.batches import RankStream
+from headrace.stream.order import exact_world_sizes
+from headrace.train import finish
+from headrace.train.arguments import set_threads, training_arguments
+from headrace.train.check import Checked, check, training_value
+from headrace.train.checkpoints import Checkpoints, Resume, finished
+from headrace.train.data import Data, open_stream, prepare
+from headrace.train.ranks import Ranks
+from headrace.train.record import RECORD
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainingArguments
+
+    from headrace.train.progress import Reporter
+    from headrace.train.trainer import StreamTrainer
+
+log = logging.getLogger(__name__)
+
+EFFICIENT = 0.9
+"""Below this share of real rows a step, the world sizes that need no filler are named."""
+
+
+def run(options: Options, output_dir: Path) -> dict[str, Any]:
+    """Train, or go on training, and leave the final model in the folder; facts for `outcome.json`.
+
+    Run again after it ended, it changes nothing. Prints a summary on rank 0.
+    """
+    checked = check(options)
+    threads = set_threads(options)
+    args = training_arguments(options, output_dir)
+    ranks = Ranks(args.world_size, args.process_index)
+    log.info("%d rank(s), %d torch threads each, on %s", ranks.world_size, threads, args.device)
+    try:
+        facts = Run(options, output_dir, checked, args, ranks).run()
+    except HeadraceError as error:
+        if ranks.rank > 0 and error is not ranks.shared:  # an error of this rank alone: nobody else tells
+            log.error("rank %d: %s", ranks.rank, error.message)
+        raise
+    ranks.close()
+    return facts
+
+
+@dataclass
+class Run:
+    """One process's part of a training."""
+
+    options: Options
+    output_dir: Path
+    checked: Checked
+    args: TrainingArguments
+    ranks: Ranks
+
+    def run(self) -> dict[str, Any]:
+        """Prepare, train what is left to train, finish."""
+        from headrace.train.progress import Reporter
+
+        reporter = Reporter(self.output_dir, shown=not self.args.disable_tqdm, speaks=self.ranks.rank == 0)
+        checkpoints = Checkpoints(
+            self.output_dir, self.options.train.store, self.options.training.get("save_total_limit")
+        )
+        if checkpoints.store is not None:
+            self.ranks.together(checkpoints.store.check_writable)
+        resume = self._resume(checkpoints)
+        state = resume.state if resume else None
+        data = self.ranks.together(
+            lambda: prepare(
+                self.options, self.output_dir, self.checked,
+                world_size=self.ranks.world_size, state=state, progress=reporter,
+            )
+        )  # fmt: skip
+        if not self.checked.train and not self.checked.evaluate:
+            return self._say(f"tokenised dataset in {data.tokenized}", {"tokenized": str(data.tokenized)})
+        if self._nothing_left(data, resume):
+            record = read_json(self.output_dir / RECORD)
+            shown = finish.summary(record, str(self.output_dir))
+            facts = finish.outcome(record, self.output_dir, resumed=None)
+            return self._say(f"{shown}\nnothing left to train: the run had ended", facts)
+        return self._with_model(checkpoints, data, resume, reporter)
+
+    def _resume(self, checkpoints: Checkpoints) -> Resume | None:
+        if not self.checked.train:
+            return None
+        resume = self.ranks.together(lambda: checkpoints.choose(self.options))
+        if resume is None:
+            return None
+        if not (resume.folder / COMMIT).is_file():
+            raise HeadraceError(
+                f"rank {self.ranks.rank} does not see {resume.folder}",
+                "put --output_dir on a disk that all nodes share",
+            )
+        log.info("going on from %s", resume.folder)
+        return resume
+
+    def _nothing_left(self, data: Data, resume: Resume | None) -> bool:
+        """Whether the run is at its end and its final model is whole."""
+        if not self.checked.train or (resume is not None and not data.horizon.reached(resume.state)):
+            return False
+
+        def look() -> bool:
+            if not finished(self.output_dir, data.plan.hash):
+                return False
+            # Without checkpoints (--save_strategy no) the record alone says how far it was meant to go.
+            horizon = read_json(self.output_dir / RECORD)["horizon"]
+            return bool(horizon == {"steps": data.horizon.steps, "epochs": data.horizon.epochs})
+
+        return self.ranks.together(look)
+
+    def _with_model(
+        self, checkpoints: Checkpoints, data: Data, resume: Resume | None, reporter: Reporter
+    ) -> dict[str, Any]:
+        from transformers.utils import logging as hf_logging
+
+        from headrace.train.model import open_model, parameters
+
+        reporter.update("model", 0, 1, "models")
+        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
+        with tempfile.TemporaryDirectory(prefix="headrace-train-") as scratch:
+            model = open_model(self.options, self.ranks, Path(scratch), resume.folder if resume else None)
+        log.info("%s with %s parameters:\n%s", type(model).__name__, f"{parameters(model):,}", model)
+        stream = open_stream(
+            self.options, data, self.checked.encoder,
+            world_size=self.ranks.world_size, rank=self.ranks.rank, state=resume.state if resume else None,
+        )  # fmt: skip
+        try:
+            self._aim(data, stream)
+            trainer = self._trainer(model, checkpoints, data, resume, stream, reporter)
+            if not self.checked.train:
+                return self._evaluate_only(trainer)
+            metrics = self._train(trainer, data, resume)
+            record = self._finish(trainer, checkpoints, data, stream, metrics)
+        finally:
+            stream.close()
+        reporter.update("finished", 1, 1, "models")
+        facts = finish.outcome(record, self.output_dir, resumed=str(resume.folder) if resume else None)
+        return self._say(finish.summary(record, str(self.output_dir)), facts)
+
+    def _aim(self, data: Data, stream: RankStream) -> None:
+        """Give Trainer the steps and the accumulation that the plan has, and say what that overrides."""
+        args, plan, world = self.args, data.plan, self.ranks.world_size
+        if stream.accumulation != args.gradient_accumulation_steps:
+            log.warning(
+                "accumulation is %d, not the flag's %d: %d samples a step over %d rank(s) of %d",
+                stream.accumulation, args.gradient_accumulation_steps, plan.global_batch, world, stream.batch,
+            )  # fmt: skip
+        if stream.efficiency < EFFICIENT:
+            exact = [
+                w for w in exact_world_sizes(plan.global_batch, plan.lanes)
+                if plan.global_batch // w % stream.batch == 0
+            ]  # fmt: skip
+            log.warning(
+                "only %.0f %% of a step's rows are trained, the others are filler; none with %s ranks",
+                100 * stream.efficiency, ", ".join(map(str, exact)) or "fewer rows a device and as many",
+            )  # fmt: skip
+        args.gradient_accumulation_steps = stream.accumulation
+        args.max_steps = data.horizon.steps
+        if training_value(self.options, "max_steps") <= 0:
+            # Epochs belong to lanes: "every epoch" is every so many steps.
+            epoch = max(1, math.ceil(data.horizon.steps / training_value(self.options, "num_train_epochs")))
+            for kind in ("eval", "save", "logging"):
+                strategy = getattr(args, f"{kind}_strategy")
+                if strategy == "epoch":
+                    setattr(args, f"{kind}_strategy", type(strategy)("steps"))
+                    setattr(args, f"{kind}_steps", epoch)
+
+    def _trainer(
+        self,
+        model: PreTrainedModel,
+        checkpoints: Checkpoints,
+        data: Data,
+        resume: Resume | None,
+        stream: RankStream,
+        reporter: Reporter,
+    ) -> StreamTrainer:
+        from headrace.train.batches import Batches
+        from headrace.train.model import open_tokenizer, share_pad, takes_positions
+        from headrace.train.progress import Bar
+        from headrace.train.trainer import Frozen, StreamTrainer
+
+        state = resume.state if resume else None
+        batches = Batches(stream, self.args.device, positions=takes_positions(model))
+        frozen = Frozen(
+            run_id=state["run_id"] if state else self.ranks.together(self._new_run_id),
+            plan=data.plan.to_json(),
+            plan_hash=data.plan.hash,
+            horizon=data.horizon,
+            samples=state["samples"] if state else self._samples_before(model),
+        )
+        tokenizer = open_tokenizer(self.options)
+        share_pad(model, tokenizer)
+        return StreamTrainer(
+            model=model, args=self.args, processing_class=tokenizer,
+            callbacks=[Bar(reporter, batches, self.ranks.world_size)],
+            batches=batches, ranks=self.ranks, checkpoints=checkpoints, frozen=frozen, state=state,
+            score=self._scorer(data, reporter) if self.checked.evaluate else None,
+        )  # fmt: skip
+
+    def _new_run_id(self) -> str:
+        return self.options.train.run_id or time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+
+    def _samples_before(self, model: PreTrainedModel) -> list[dict[str, str]]:
+        from headrace.train.samples import before
+
+        prompts = self.options.train.sample_prompt or []
+        return self.ranks.together(lambda: before(model, self.checked.encoder, prompts, self.args.seed))
+
+    def _scorer(self, data: Data, reporter: Reporter) -> Callable[[Any], Any]:
+        from headrace.scoring.score import score_documents
+
+        def score(model: Any) -> Any:
+            return score_documents(
+                model, self.checked.encoder, data.eval_texts,
+                block=data.plan.block, batch_size=self.args.eval_batch_size, device=self.args.device,
+                progress=reporter.update,
+            )  # fmt: skip
+
+        return score
+
+    def _evaluate_only(self, trainer: StreamTrainer) -> dict[str, Any]:
+        metrics = trainer.evaluate()
+        self.ranks.together(lambda: finish.write_results(self.output_dir, "eval", metrics))
+        return self._say(f"held-out loss {metrics['eval_loss']:.4f}", dict(metrics))
+
+    def _train(self, trainer: StreamTrainer, data: Data, resume: Resume | None) -> dict[str, Any]:
+        """Metrics of the training, `train_…`."""
+        if resume is not None and data.horizon.reached(resume.state):
+            trainer.restore(resume.folder)  # stopped between its last checkpoint and its final model
+            return finish.train_metrics(resume.state, trainer.state.epoch, trainer.state.total_flos)
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        with logging_redirect_tqdm([logging.getLogger("headrace")]):
+            answer = trainer.train(resume_from_checkpoint=str(resume.folder) if resume else None)
+        return dict(answer.metrics)
+
+    def _finish(
+        self,
+        trainer: StreamTrainer,
+        checkpoints: Checkpoints,
+        data: Data,
+        stream: RankStream,
+        metrics: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Write the final model and all that goes with it; the record."""
+        from headrace.train.model import parameters
+        from headrace.train.samples import after
+
+        evaluation = None
+        if self.checked.evaluate:
+            last = trainer.evaluated
+            fresh = last is not None and last[0] == trainer.state.global_step and not self.args.load_best_model_at_end
+            evaluation = last[1] if last is not None and fresh else trainer.evaluate()
+        self.ranks.together(lambda: finish.retract(self.output_dir))
+        trainer.save_model(str(self.output_dir))
+
+        def write() -> dict[str, Any]:
+            facts = {
+                "run_id": trainer.frozen.run_id,
+                "world_size": self.ranks.world_size,
+                "per_device_batch": stream.batch,
+                "accumulation": stream.accumulation,
+                "efficiency": stream.efficiency,
+                "parameters": parameters(trainer.module),
+                "samples": after(trainer.module, self.checked.encoder, trainer.frozen.samples, self.args.seed),
+            }
+            return finish.write_final(
+                self.output_dir,
+                checkpoints,
+                data,
+                trainer,
+                metrics=metrics,
+                evaluation=evaluation,
+                facts=facts,
+            )
+
+        return self.ranks.together(write)
+
+    def _say(self, text: str, facts: dict[str, Any]) -> dict[str, Any]:
+        if self.ranks.rank == 0:
+            print(text, flush=True)
+        return facts

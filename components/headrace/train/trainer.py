@@ -1,0 +1,235 @@
+"""HF `Trainer` on the stream: the few places where it is told something else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
+from transformers.trainer_utils import SaveStrategy
+
+from headrace.artifacts.files import finite
+from headrace.scoring.scores import Scores
+from headrace.stream.batches import merge_states
+from headrace.train.batches import Batches
+from headrace.train.checkpoints import VERSION, Checkpoints, as_json, make_room
+from headrace.train.data import Horizon
+from headrace.train.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What every data state says of its run, from the first start on."""
+
+    run_id: str
+    plan: Mapping[str, Any]
+    plan_hash: str
+    horizon: Horizon
+    samples: list[dict[str, str]]
+    """Prompts and what the untrained model made of them."""
+
+
+class StreamTrainer(Trainer):
+    """Trains on `batches`, saves the place in the stream with each checkpoint, and scores held-out documents.
+
+    `state` is the data state to go on from; `score` evaluates a model.
+    """
+
+    def __init__(
+        self,
+        *,
+        batches: Batches,
+        ranks: Ranks,
+        checkpoints: Checkpoints,
+        frozen: Frozen,
+        state: Mapping[str, Any] | None,
+        score: Callable[[nn.Module], Scores] | None,
+        **how: Any,
+    ) -> None:
+        # Trainer asks for an evaluation set before it lets anyone evaluate.
+        super().__init__(eval_dataset=[] if score is not None else None, **how)
+        self.batches, self.ranks, self.checkpoints, self.frozen = batches, ranks, checkpoints, frozen
+        self._score, self._resumed = score, state
+        self._started = self._logged_at = time.monotonic()
+        self._tokens_logged = 0
+        self.evaluated: tuple[int, dict[str, Any]] | None = None
+        """The last evaluation: at which step, and its metrics."""
+        if not self.model_accepts_loss_kwargs:
+            self.compute_loss_func = _loss
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        # First, so that Trainer's own flow sees the last step as the last.
+        self.callback_handler.callbacks.insert(0, _Flow(self))
+
+    @property
+    def module(self) -> PreTrainedModel:
+        """The model without what distributes it."""
+        return cast(PreTrainedModel, self.model)
+
+    def get_train_dataloader(self) -> Any:
+        return self.batches
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        # A step of filler alone has no target: its loss is 0, not 0 ÷ 0.
+        count = super()._get_num_items_in_batch(batch_samples, device)
+        return count.clamp(min=1) if isinstance(count, torch.Tensor) else count
+
+    def counted(self) -> tuple[int, int]:
+        """Tokens and samples trained by all ranks since the first start; asks all ranks."""
+        base = self._resumed["trained"] if self._resumed else {"tokens": 0, "samples": 0}
+        given = self.ranks.gather((self.batches.tokens, self.batches.samples))
+        return int(base["tokens"]) + sum(t for t, _ in given), int(base["samples"]) + sum(s for _, s in given)
+
+    def seconds(self) -> float:
+        """Seconds of training up to here, those before the resumed checkpoint included."""
+        before = float(self._resumed["trained"]["seconds"]) if self._resumed else 0.0
+        return before + time.monotonic() - self._started
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs or "train_runtime" in logs:
+            tokens, samples = self.counted()
+            now = time.monotonic()
+            if "loss" in logs:
+                logs["tokens"] = tokens
+                logs["tokens_per_s"] = (tokens - self._tokens_logged) / max(now - self._logged_at, 1e-9)
+                self._tokens_logged, self._logged_at = tokens, now
+            else:
+                self._correct_totals(logs, tokens, samples)
+        plain = finite(logs)
+        logs.clear()
+        logs.update(plain)
+        super().log(logs, start_time)
+
+    def _correct_totals(self, logs: dict[str, Any], tokens: int, samples: int) -> None:
+        # Trainer's own figures are of this call alone, which after a resume is not the run.
+        seconds = max(self.seconds(), 1e-9)
+        logs["train_runtime"] = round(seconds, 4)
+        logs["train_samples_per_second"] = round(samples / seconds, 3)
+        logs["train_steps_per_second"] = round(self.state.global_step / seconds, 3)
+        logs["train_tokens_per_second"] = round(tokens / seconds, 1)
+        logs["train_samples"], logs["train_tokens"] = samples, tokens
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Loss, accuracy and perplexity over every token of the held-out documents."""
+        if self._score is None:
+            raise RuntimeError("this training was set up without documents to evaluate on")
+        begun = time.monotonic()
+        scores = self._score(self.module)
+        tokens = int(scores.tokens.sum())
+        loss = float(scores.loss.sum()) / tokens
+        seconds = max(time.monotonic() - begun, 1e-9)
+        found = {
+            "loss": loss,
+            "accuracy": int(scores.correct.sum()) / tokens,
+            "perplexity": math.exp(loss) if loss < 700 else math.inf,
+            "samples": len(scores.tokens),
+            "tokens": tokens,
+            "runtime": round(seconds, 4),
+            "samples_per_second": round(len(scores.tokens) / seconds, 3),
+        }
+        metrics = finite({f"{metric_key_prefix}_{name}": value for name, value in found.items()})
+        self.evaluated = (self.state.global_step, dict(metrics))
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = self.checkpoints.output_dir / f"checkpoint-{self.state.global_step}"
+        self.ranks.together(lambda: make_room(folder))
+        super()._save_checkpoint(model, trial)
+        state = self._data_state()
+        best = self.state.best_model_checkpoint
+        self.ranks.together(lambda: self.checkpoints.commit(folder, state, Path(best) if best else None))
+
+    def _data_state(self) -> dict[str, Any]:
+        """The place in the stream, and what Trainer does not save of itself; asks all ranks."""
+        step = self.state.global_step
+        tokens, samples = self.counted()
+        parts = self.ranks.gather(
+            (self.batches.stream.state_at(step), as_json(float(self._tr_loss)), self.batches.ended)
+        )
+        return {
+            "version": VERSION,
+            "run_id": self.frozen.run_id,
+            **merge_states([place for place, _, _ in parts]),
+            "ended": all(ended for _, _, ended in parts),
+            "horizon": {"steps": self.frozen.horizon.steps, "epochs": self.frozen.horizon.epochs},
+            "plan_hash": self.frozen.plan_hash,
+            "plan": dict(self.frozen.plan),
+            "world_size": self.ranks.world_size,
+            "sharded": bool(self.is_fsdp_enabled or self.is_deepspeed_enabled),
+            "trained": {"tokens": tokens, "samples": samples, "seconds": self.seconds()},
+            "loss": {
+                "total": as_json(self._total_loss_scalar),
+                "running": [running for _, running, _ in parts],
+                "last_logged": self._globalstep_last_logged,
+            },
+            "samples": self.frozen.samples,
+        }
+
+    def begin(self) -> None:
+        """Take up the running loss and the clocks where the data state left them."""
+        now = time.monotonic()
+        self._started = self._logged_at = now
+        # The flags of this start, not the checkpoint's.
+        self.state.compute_steps(self.args, self.args.max_steps)  # type: ignore[no-untyped-call]
+        if self._resumed is None:
+            return
+        loss, self._tokens_logged = self._resumed["loss"], int(self._resumed["trained"]["tokens"])
+        running = [math.nan if value is None else value for value in loss["running"]]
+        mine = running[self.ranks.rank] if len(running) == self.ranks.world_size else sum(running) / len(running)
+        self._tr_loss = torch.tensor(mine, device=self.args.device)
+        self._total_loss_scalar = math.nan if loss["total"] is None else loss["total"]
+        self._globalstep_last_logged = loss["last_logged"]
+        self._initial_global_step = 0
+
+    def restore(self, folder: Path) -> None:
+        """Weights and state of a checkpoint, without training on."""
+        self._load_from_checkpoint(str(folder))
+        self.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+        self.state.is_world_process_zero = self.is_world_process_zero()
+
+
+class _Flow(TrainerCallback):
+    """Takes up what Trainer forgets at the start, and decides which step is the last."""
+
+    def __init__(self, trainer: StreamTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._trainer.begin()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        horizon = self._trainer.frozen.horizon
+        if horizon.epochs is not None:
+            ended = self._trainer.ranks.all(self._trainer.batches.ended)
+            state.max_steps = state.global_step if ended else max(horizon.steps, state.global_step + 1)
+            state.epoch = horizon.epochs * state.global_step / horizon.steps
+        if state.global_step >= state.max_steps and args.save_strategy == SaveStrategy.STEPS:
+            control.should_save = True
+        return control
+
+
+def _loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
+    """Sum over targets ÷ their count over the whole step, for models that only know the mean of a micro-batch."""
+    logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+    nats = nn.functional.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
+    )
+    return nats / (1 if num_items_in_batch is None else num_items_in_batch)

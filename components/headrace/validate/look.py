@@ -1,0 +1,105 @@
+"""From options to everything the checks need: the only part of validation that opens things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from headrace import inputs
+from headrace.options import Options
+from headrace.stream.heldout import HeldOut
+from headrace.stream.manifest import Manifest, Survey
+from headrace.stream.plan import Plan
+from headrace.stream.tokenizer import Encoder, ModelLimits
+from headrace.validate.scan import CarefulReader, DamagedData, Scan, lengths, scan, spread
+
+Progress = Callable[[str, int, int | None, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What validation saw. manifest: of the sound files only; plan: None where there is no row to plan for."""
+
+    survey: Survey
+    manifest: Manifest
+    found: Scan
+    encoder: Encoder
+    limits: ModelLimits
+    heldout: HeldOut | None
+    heldout_tokens: int
+    plan: Plan | None
+
+    @property
+    def files(self) -> int:
+        """Files of the source, sound or not."""
+        return len(self.survey.manifest.files) + len(self.survey.problems)
+
+
+def look(options: Options, progress: Progress) -> Looked:
+    """Read what validation needs; InputError for what the user got wrong, before any data is read."""
+    encoder = inputs.open_encoder(options)
+    # With only --tokenizer there is no model to limit anything.
+    modelled = options.model.model_name_or_path is not None
+    limits = inputs.open_limits(options) if modelled else ModelLimits("", encoder.size, None)
+    block = inputs.block_size(options, limits)
+    survey = _survey(options, progress)
+    manifest = inputs.first_rows(options, survey.manifest)
+    found = _scan(options, manifest, encoder, progress)
+    sound, heldout = _heldout(options, manifest, found, progress)
+    plan = None
+    if sound.rows:
+        plan = inputs.open_plan(options, sound, encoder, heldout, block=block, global_batch=global_batch(options))
+    return Looked(
+        survey=survey, manifest=sound, found=found, encoder=encoder, limits=limits,
+        heldout=heldout, heldout_tokens=_tokens(encoder, heldout), plan=plan,
+    )  # fmt: skip
+
+
+def _survey(options: Options, progress: Progress) -> Survey:
+    if options.dataset.manifest or options.dataset.tokenized_dataset_load_dir:
+        return Survey(inputs.open_manifest(options, progress), ())
+    return inputs.survey(options, inputs.open_source(options), progress)
+
+
+def _scan(options: Options, manifest: Manifest, encoder: Encoder, progress: Progress) -> Scan:
+    ask = options.validate
+    portions, complete = spread(manifest, rows=ask.validate_rows, text_bytes=ask.validate_bytes)
+    return scan(
+        inputs.open_reader(options, manifest), encoder, portions,
+        complete=complete, text_bytes=ask.validate_bytes,
+        progress=lambda done, total: progress("documents", done, total, "rows"),
+    )  # fmt: skip
+
+
+def _heldout(options: Options, manifest: Manifest, found: Scan, progress: Progress) -> tuple[Manifest, HeldOut | None]:
+    """The held-out slice of the sound files, and their manifest; what is found damaged on the way is noted."""
+    while True:
+        damaged = {u.path for u in found.unreadable}
+        sound = replace(manifest, files=tuple(f for f in manifest.files if f.path not in damaged))
+        reader = CarefulReader(sound, deadline_s=options.dataset.read_deadline_s)
+        try:
+            return sound, inputs.open_heldout(options, sound, reader, progress)
+        except DamagedData as error:
+            found.unreadable.append(error.place)
+
+
+def _tokens(encoder: Encoder, heldout: HeldOut | None) -> int:
+    if heldout is None:
+        return 0
+    sizes = np.array([len(t.encode("utf-8", "surrogatepass")) for t in heldout.texts], np.int64)
+    return int(lengths(encoder, heldout.texts, sizes).sum()) + len(sizes)
+
+
+def global_batch(options: Options) -> int:
+    """Samples a step: as asked, or what the batch flags and the world size make."""
+    if options.train.global_batch_size is not None:
+        return options.train.global_batch_size
+    accumulation = int(options.training.get("gradient_accumulation_steps") or 1)
+    return per_device_batch(options) * accumulation * (options.validate.world_size or 1)
+
+
+def per_device_batch(options: Options) -> int:
+    """Samples a micro-batch, by its flag or Trainer's default."""
+    return int(options.training.get("per_device_train_batch_size") or 8)

@@ -1,0 +1,278 @@
+"""Rows chosen from the whole stream, measured: the only part of validation that reads documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from headrace.errors import HeadraceError, InputError
+from headrace.stream.documents import Reader
+from headrace.stream.heldout import content_hash, is_blank
+from headrace.stream.manifest import Manifest, places
+from headrace.stream.order import permutation
+from headrace.stream.tokenizer import Encoder
+from headrace.validate import signs
+
+ROW_GROUPS_SPREAD = 64
+"""A sample is taken from at least so many row groups, where there are so many."""
+EXAMPLES = 5
+_ENCODED_AT_ONCE = 4 << 20
+_UNREADABLE = (pa.ArrowException, UnicodeDecodeError, OSError, HeadraceError)
+
+
+class Portion(NamedTuple):
+    """Rows of one row group to look at: `take` of its `rows`, evenly spaced."""
+
+    file: int
+    row_group: int
+    rows: int
+    take: int
+
+    def numbers(self) -> NDArray[np.int64]:
+        """The row numbers: int64 [take], ascending."""
+        return np.arange(self.take, dtype=np.int64) * self.rows // self.take
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupSums:
+    """What the rows looked at in one row group hold. text_bytes: of the whole group, as its footer states them."""
+
+    rows: int
+    looked: int
+    text_bytes: int
+    documents: int
+    tokens: int
+    """End-of-text tokens included, one a document."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A row group whose footer is well and whose data is not. path: of the file; row: where it is known."""
+
+    path: str
+    row_group: int
+    message: str
+    row: int | None = None
+
+    def __str__(self) -> str:
+        row = "" if self.row is None else f", row {self.row}"
+        return f"{self.path}, row group {self.row_group}{row}: {self.message}"
+
+
+class DamagedData(Exception):
+    """A row group could not be read, and reading it again is no use."""
+
+    def __init__(self, place: Unreadable) -> None:
+        super().__init__(str(place))
+        self.place = place
+
+
+class CarefulReader(Reader):
+    """A reader that says where data is damaged: DamagedData with the file, the row group and the row."""
+
+    def texts(self, file: int, row_group: int) -> list[str | None]:
+        """One row group's texts, in row order."""
+        rows = self.manifest.files[file].row_groups[row_group].rows
+        read = _read(self, Portion(file, row_group, rows, rows))
+        if isinstance(read, Unreadable):
+            raise DamagedData(read)
+        return read
+
+
+@dataclass
+class Scan:
+    """The rows looked at. The arrays hold one value a document, in the order of reading."""
+
+    complete: bool
+    rows: int = 0
+    bytes: int = 0
+    nulls: int = 0
+    blanks: int = 0
+    duplicates: int = 0
+    damaged: dict[str, int] = field(default_factory=lambda: {"control": 0, "replacement": 0, "mojibake": 0, "any": 0})
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    groups: list[GroupSums] = field(default_factory=list)
+    tokens: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    hashes: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+
+    def note(self, kind: str, place: str) -> None:
+        """Remember where a kind of row was seen, the first few times."""
+        seen = self.examples.setdefault(kind, [])
+        if len(seen) < EXAMPLES:
+            seen.append(place)
+
+
+def spread(manifest: Manifest, *, rows: int, text_bytes: int, seed: int = 0) -> tuple[list[Portion], bool]:
+    """What to look at within the budget, and whether that is everything: then in manifest order.
+
+    A sample comes from row groups in a seeded random order, evenly spaced rows of each, in proportion to its size.
+    """
+    every = [(f, g, manifest.files[f].row_groups[g].rows) for f, g in places(manifest)]
+    every = [(f, g, n) for f, g, n in every if n]
+    if manifest.rows <= rows and manifest.text_bytes <= text_bytes:
+        return [Portion(f, g, n, n) for f, g, n in every], True
+    wanted = max(1, min(rows, text_bytes * manifest.rows // max(1, manifest.text_bytes)))
+    chosen: list[tuple[int, int, int]] = []
+    there = 0
+    for i in permutation(len(every), seed):
+        if there >= wanted and len(chosen) >= ROW_GROUPS_SPREAD:
+            break
+        chosen.append(every[i])
+        there += every[i][2]
+    # Rows of each in proportion to its size, so that every row has the same chance.
+    ends = np.cumsum([n for _, _, n in chosen]) * wanted // there
+    takes = np.diff(ends, prepend=0)
+    return [Portion(f, g, n, int(take)) for (f, g, n), take in zip(chosen, takes, strict=True) if take], False
+
+
+def scan(
+    reader: Reader,
+    encoder: Encoder,
+    portions: Sequence[Portion],
+    *,
+    complete: bool,
+    text_bytes: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Read and measure the portions, until `text_bytes` were looked at if they are a sample."""
+    found = Scan(complete)
+    seen: set[int] = set()
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]] = []
+    total = sum(p.take for p in portions)
+    done = 0
+    for portion in portions:
+        if not complete and found.bytes >= text_bytes:
+            break
+        read = _read(reader, portion)
+        if isinstance(read, Unreadable):
+            found.unreadable.append(read)
+        else:
+            parts.append(_measure(found, reader.manifest, portion, read, encoder, seen))
+        done += portion.take
+        if progress is not None:
+            progress(done, total)
+    if parts:
+        tokens, sizes, hashes = zip(*parts, strict=True)
+        found.tokens, found.sizes = np.concatenate(tokens), np.concatenate(sizes)
+        found.hashes = np.concatenate(hashes)
+    return found
+
+
+def _read(reader: Reader, portion: Portion) -> list[str | None] | Unreadable:
+    file, row_group = portion.file, portion.row_group
+    path = reader.manifest.files[file].path
+    numbers = portion.numbers()
+    try:
+        column = reader.table(file, row_group).column(reader.manifest.text_column)
+        column = column if portion.take == portion.rows else column.take(numbers)
+    except _UNREADABLE as error:
+        return Unreadable(path, row_group, _cause(error))
+    try:
+        texts: list[str | None] = column.to_pylist()
+        return texts
+    except UnicodeDecodeError:
+        row, message = next(_undecodable(column))
+        return Unreadable(path, row_group, message, int(numbers[row]))
+
+
+def _undecodable(column: Any) -> Iterator[tuple[int, str]]:
+    for row, value in enumerate(column):
+        try:
+            value.as_py()
+        except UnicodeDecodeError as error:
+            yield row, f"not UTF-8: {error.reason} at byte {error.start} of the document"
+
+
+def _cause(error: BaseException) -> str:
+    """Why a row group's data cannot be read; raises what is no fault of the data: a network, a changed file."""
+    if isinstance(error, InputError):
+        raise error
+    if isinstance(error, HeadraceError):
+        # The reader gave up after its retries; what pyarrow says of damaged pages is an OSError without a number.
+        cause = error.__cause__
+        if not isinstance(cause, pa.ArrowException) and not (isinstance(cause, OSError) and cause.errno is None):
+            raise error
+        return _cause(cause)
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _measure(
+    found: Scan,
+    manifest: Manifest,
+    portion: Portion,
+    texts: Sequence[str | None],
+    encoder: Encoder,
+    seen: set[int],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    path = manifest.files[portion.file].path
+    documents: list[str] = []
+    hashes: list[int] = []
+    for number, text in zip(portion.numbers(), texts, strict=True):
+        place = f"{path}, row group {portion.row_group}, row {number}"
+        found.rows += 1
+        if text is None:
+            found.nulls += 1
+            found.note("null", place)
+        elif is_blank(text):
+            found.blanks += 1
+            found.note("blank", place)
+        else:
+            digest = content_hash(text)
+            if digest in seen:
+                found.duplicates += 1
+                found.note("duplicate", place)
+            seen.add(digest)
+            documents.append(text)
+            hashes.append(digest)
+            _look_for_damage(found, text, place)
+    sizes = np.array([len(d.encode("utf-8", "surrogatepass")) for d in documents], np.int64)
+    tokens = lengths(encoder, documents, sizes)
+    found.bytes += int(sizes.sum())
+    found.groups.append(
+        GroupSums(
+            rows=portion.rows,
+            looked=portion.take,
+            text_bytes=manifest.files[portion.file].row_groups[portion.row_group].text_bytes,
+            documents=int((tokens > 0).sum()),
+            tokens=int(tokens.sum() + (tokens > 0).sum()),
+        )
+    )
+    return tokens, sizes, np.array(hashes, np.uint64)
+
+
+def _look_for_damage(found: Scan, text: str, place: str) -> None:
+    damage = {
+        "control": signs.has_control(text),
+        "replacement": signs.has_replacement(text),
+        "mojibake": signs.has_mojibake(text),
+    }
+    for kind, there in damage.items():
+        if there:
+            found.damaged[kind] += 1
+            found.note(kind, place)
+    found.damaged["any"] += any(damage.values())
+
+
+def lengths(encoder: Encoder, documents: Sequence[str], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tokens of each document, without the end-of-text token: int64 [documents]."""
+    parts: list[NDArray[np.int64]] = []
+    start = 0
+    while start < len(documents):
+        # A few documents at a time: the ids of all rows of a large row group would not fit.
+        end = start + 1
+        size = int(sizes[start])
+        while end < len(documents) and size + int(sizes[end]) <= _ENCODED_AT_ONCE:
+            size += int(sizes[end])
+            end += 1
+        parts.append(np.diff(encoder.encode(documents[start:end])[1]))
+        start = end
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
