@@ -8,7 +8,7 @@ BIN := .venv/bin
 RUN_THREADS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test check soak lock clean
+.PHONY: help setup run test check soak bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -48,6 +48,9 @@ check: setup ## format, lint, types, import contract, stale documents, tests
 
 soak: setup ## the slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+bench: setup ## tokens/s of the stream beside the reference path and the tokenizer alone (needs npm and apt-get)
+	@$(BIN)/python benchmarks/stream.py --json benchmarks/stream.json
 
 # --no-emit-*: where packages come from is each machine's own pip configuration, never the lock's.
 # The local version "+cpu" is cut so that the lock also installs where the CPU build is not called that;

@@ -95,5 +95,8 @@ def _write(texts: list[str], folder: Path) -> None:
     for shard in range(SHARDS):
         table = pa.table({"text": pa.array(texts[shard::SHARDS], pa.string())})
         pq.write_table(
-            table, folder / f"train-{shard:05d}-of-{SHARDS:05d}.parquet", compression="zstd", row_group_size=ROWS_PER_GROUP
+            table,
+            folder / f"train-{shard:05d}-of-{SHARDS:05d}.parquet",
+            compression="zstd",
+            row_group_size=ROWS_PER_GROUP,
         )

@@ -167,7 +167,10 @@ def compare(corpus: Path, repeats: int, seconds: float, paths: list[str]) -> dic
     for repeat in range(repeats):
         for path in paths:
             runs[path].append(in_process("--measure", path, "--corpus", str(corpus), "--seconds", str(seconds)))
-            print(f"  {repeat + 1}/{repeats} {path:12s} {runs[path][-1]['tokens_per_s'] / 1e6:8.2f} M tokens/s", file=sys.stderr)
+            print(
+                f"  {repeat + 1}/{repeats} {path:12s} {runs[path][-1]['tokens_per_s'] / 1e6:8.2f} M tokens/s",
+                file=sys.stderr,
+            )
     return {
         path: {
             "tokens_per_s": [r["tokens_per_s"] for r in found],
@@ -180,16 +183,21 @@ def compare(corpus: Path, repeats: int, seconds: float, paths: list[str]) -> dic
 
 def ratios(paths: dict[str, Any]) -> dict[str, float]:
     """Median of the ratios of runs that stood beside each other."""
+
     def ratio(a: str, b: str) -> float:
         pairs = zip(paths[a]["tokens_per_s"], paths[b]["tokens_per_s"], strict=True)
         return statistics.median(x / y for x, y in pairs)
 
-    return {f"{a}/{b}": ratio(a, b) for a, b in (("headrace", "reference"), ("headrace", "limit"), ("tokenizers", "reference"))}
+    return {
+        f"{a}/{b}": ratio(a, b)
+        for a, b in (("headrace", "reference"), ("headrace", "limit"), ("tokenizers", "reference"))
+    }
 
 
 def environment() -> dict[str, Any]:
     """The machine and the versions that the figures hold for."""
-    model = next((l.split(":", 1)[1].strip() for l in Path("/proc/cpuinfo").open() if l.startswith("model name")), "")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     return {
         "cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform(),
         "packages": {p: version(p) for p in PACKAGES},

@@ -155,9 +155,11 @@ def _namesakes(name: str) -> str:
     from huggingface_hub import HfApi
 
     here = [p.name for p in Path().iterdir() if p.is_dir() and not p.name.startswith(".")]
-    words = name.replace("-", " ").replace("_", " ").split("/")[-1]
+    owner, _, short = name.rpartition("/")
+    # The Hub's search finds parts of names only, which a misspelt one is not; its owner's others are few.
+    asked = {"author": owner} if owner else {"search": short}
     try:
-        online = [d.id for d in HfApi().list_datasets(search=words, limit=20)]
+        online = [d.id for d in HfApi().list_datasets(**asked, limit=1_000)]
     except Exception as error:  # only a suggestion hangs on it
         log.info("no names to suggest for %s: %s", name, error)
         online = []
