@@ -145,7 +145,7 @@ def resume(corpus: Path, step: int) -> float:
     began = time.perf_counter()
     stream = headrace_stream(corpus, state=state)
     next(stream)
-    elapsed = time.perf_counter() - began
+    elapsed: float = time.perf_counter() - began
     stream.close()
     return elapsed
 

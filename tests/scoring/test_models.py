@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.scoring.small import EXAMPLE, tiny_model
 
 from headrace.errors import InputError
 from headrace.options import ModelOptions
 from headrace.scoring.models import is_hub_name, load_model, require_weights
+from tests.scoring.small import EXAMPLE, tiny_model
 
 WEIGHTS = "model.safetensors"
 

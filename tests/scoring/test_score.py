@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.scoring.small import VOCABULARY, Fixed, certain, encoder, tiny_model
 from torch import nn
 
 from headrace.scoring.score import score_documents
 from headrace.scoring.scores import Scores
+from tests.scoring.small import VOCABULARY, Fixed, certain, encoder, tiny_model
 
 # One token, none, longer than the block, exactly one block, not ASCII, and text that looks like the end of a text.
 TEXTS = [

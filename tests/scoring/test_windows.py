@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.scoring.small import encoder
 
 from headrace.scoring.windows import IGNORED, cut
+from tests.scoring.small import encoder
 
 TEXTS = st.lists(st.text(alphabet="ab é\n<|endoftext|>", max_size=40), max_size=8)
 

@@ -164,7 +164,7 @@ def test_a_slice_that_leaves_nothing_to_train_on(validate: Validate, dataset: Da
 
 
 @pytest.mark.parametrize(("ranks", "severity"), [(1, None), (8, None), (3, "warn"), (65, "warn")])
-def test_world_sizes(ranks: int, severity: str | None, validate: Validate) -> None:
+def test_world_sizes(ranks: int, severity: str | None, validate: Validate, dataset: Dataset) -> None:
     flags = (
         "--heldout_fraction",
         "0.1",
@@ -175,7 +175,7 @@ def test_world_sizes(ranks: int, severity: str | None, validate: Validate) -> No
         "--per_device_train_batch_size",
         "1",
     )
-    result = validate(CORPUS, *flags, "--world_size", str(ranks))
+    result = validate(dataset(texts(40)), *flags, "--world_size", str(ranks))
     assert result.code == 0 and result.report is not None
     found = {f["code"]: f for f in result.report["findings"]}
     assert (found["world-size"]["severity"] if "world-size" in found else None) == severity

@@ -157,9 +157,9 @@ def _namesakes(name: str) -> str:
     here = [p.name for p in Path().iterdir() if p.is_dir() and not p.name.startswith(".")]
     owner, _, short = name.rpartition("/")
     # The Hub's search finds parts of names only, which a misspelt one is not; its owner's others are few.
-    asked = {"author": owner} if owner else {"search": short}
     try:
-        online = [d.id for d in HfApi().list_datasets(**asked, limit=1_000)]
+        found = HfApi().list_datasets(author=owner or None, search=None if owner else short, limit=1_000)
+        online = [d.id for d in found]
     except Exception as error:  # only a suggestion hangs on it
         log.info("no names to suggest for %s: %s", name, error)
         online = []

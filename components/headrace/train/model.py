@@ -104,8 +104,8 @@ def takes_positions(model: PreTrainedModel) -> bool:
     return takes
 
 
-def open_tokenizer(options: Options) -> PreTrainedTokenizerBase:
-    """The tokenizer to save beside the model; its pad token falls back to EOS."""
+def open_tokenizer(options: Options) -> tuple[PreTrainedTokenizerBase, Path]:
+    """The tokenizer to save beside the model, its pad token falling back to EOS, and the folder it is from."""
     from transformers import AutoTokenizer
 
     named = options.model.tokenizer
@@ -122,7 +122,7 @@ def open_tokenizer(options: Options) -> PreTrainedTokenizerBase:
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return tokenizer, folder
 
 
 def share_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

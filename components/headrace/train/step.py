@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.artifacts.checkpoint import COMMIT
 from headrace.artifacts.files import read_json
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, InputError
 from headrace.options import Options
 from headrace.stream.batches import RankStream
 from headrace.stream.order import exact_world_sizes
@@ -145,6 +145,11 @@ class Run:
             if not self.checked.train:
                 return self._evaluate_only(trainer)
             metrics = self._train(trainer, data, resume)
+            if not metrics["train_tokens"]:
+                raise InputError(
+                    "there is no document to train on: all rows are blank or held out",
+                    "look at `headrace validate`'s report, or lower --heldout_fraction",
+                )
             record = self._finish(trainer, checkpoints, data, stream, metrics)
         finally:
             stream.close()
@@ -203,10 +208,10 @@ class Run:
             horizon=data.horizon,
             samples=state["samples"] if state else self._samples_before(model),
         )
-        tokenizer = open_tokenizer(self.options)
+        tokenizer, folder = open_tokenizer(self.options)
         share_pad(model, tokenizer)
         return StreamTrainer(
-            model=model, args=self.args, processing_class=tokenizer,
+            model=model, args=self.args, processing_class=tokenizer, tokenizer_file=folder / "tokenizer.json",
             callbacks=[Bar(reporter, batches, self.ranks.world_size)],
             batches=batches, ranks=self.ranks, checkpoints=checkpoints, frozen=frozen, state=state,
             score=self._scorer(data, reporter) if self.checked.evaluate else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,12 +59,13 @@ class StreamTrainer(Trainer):
         frozen: Frozen,
         state: Mapping[str, Any] | None,
         score: Callable[[nn.Module], Scores] | None,
+        tokenizer_file: Path,
         **how: Any,
     ) -> None:
         # Trainer asks for an evaluation set before it lets anyone evaluate.
         super().__init__(eval_dataset=[] if score is not None else None, **how)
         self.batches, self.ranks, self.checkpoints, self.frozen = batches, ranks, checkpoints, frozen
-        self._score, self._resumed = score, state
+        self._score, self._resumed, self._tokenizer_file = score, state, tokenizer_file
         self._started = self._logged_at = time.monotonic()
         self._tokens_logged = 0
         self.evaluated: tuple[int, dict[str, Any]] | None = None
@@ -148,6 +150,12 @@ class StreamTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save and self._tokenizer_file.is_file():
+            # transformers writes the same ids another way; the plan knows a tokenizer by its file.
+            shutil.copyfile(self._tokenizer_file, Path(output_dir or str(self.args.output_dir)) / "tokenizer.json")
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = self.checkpoints.output_dir / f"checkpoint-{self.state.global_step}"

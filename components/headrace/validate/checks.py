@@ -205,7 +205,7 @@ def world(plan: Plan | None, world_size: int | None, batch: int, limits: Thresho
             severity="warn",
             message=f"{world_size} ranks share {plan.lanes} lanes: train refuses more ranks than lanes.",
             evidence=facts,
-            remedy=f"Use a world size without filler ({named}), or set --lanes to {plan.global_batch} or more.",
+            remedy=f"Use a world size without filler ({named}), or raise --lanes and --global_batch_size.",
         )
         return
     share = efficiency(plan, world_size=world_size, batch=batch)
@@ -215,7 +215,7 @@ def world(plan: Plan | None, world_size: int | None, batch: int, limits: Thresho
             severity="warn" if share < limits.warn_efficiency else "info",
             message=f"With {world_size} ranks {percent(1 - share)} of the rows of a step are filler.",
             evidence={**facts, "efficiency": round(share, 4)},
-            remedy=f"World sizes without filler: {named}.",
+            remedy=f"World sizes without filler at {count(batch)} samples a micro-batch: {named}.",
         )
 
 
