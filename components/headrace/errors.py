@@ -33,6 +33,10 @@ class ChangedSource(InputError):
     """A file of the dataset is not the one the manifest froze."""
 
 
+class DamagedData(InputError):
+    """A file of the dataset that is there and cannot be decoded."""
+
+
 class DamagedCheckpoint(InputError):
     """A checkpoint that lacks its commit record, or differs from it."""
 

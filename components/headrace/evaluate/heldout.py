@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from headrace import inputs
 from headrace.errors import InputError
+from headrace.evaluate.addresses import without_secrets
 from headrace.options import Options
 from headrace.stream.heldout import DEFAULT_DOCUMENTS, SCHEMA, HeldOut, content_hash, is_blank
 from headrace.stream.manifest import Manifest
@@ -21,7 +22,10 @@ FILE = "heldout.parquet"
 
 @dataclass(frozen=True)
 class Chosen:
-    """Documents to score. made: now, by the rule of --heldout_fraction; origin: in words; manifest: None for a file."""
+    """Documents to score. made: now, by the rule of --heldout_fraction; manifest: None for a file.
+
+    origin: in words that everyone may read.
+    """
 
     slice: HeldOut
     made: bool
@@ -48,7 +52,9 @@ def choose(options: Options, progress: inputs.Progress | None = None) -> Chosen:
     manifest = inputs.open_manifest(options, progress)
     made = inputs.open_heldout(options, manifest, inputs.open_reader(options, manifest), progress)
     assert made is not None  # the fraction is above 0
-    origin = f"made by the rule of --heldout_fraction {dataset.heldout_fraction:g} from {manifest.name}"
+    origin = (
+        f"made by the rule of --heldout_fraction {dataset.heldout_fraction:g} from {without_secrets(manifest.name)}"
+    )
     return _with_documents(Chosen(made, True, origin, manifest), f"{manifest.name} has no usable rows")
 
 
@@ -84,7 +90,7 @@ def _test_split(options: Options, progress: inputs.Progress | None) -> Chosen:
     manifest = inputs.open_manifest(test, progress)
     rows = islice(_documents(test, manifest), dataset.max_eval_samples or DEFAULT_DOCUMENTS)
     table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
-    origin = f"the first documents of the split {wanted!r} of {manifest.name}"
+    origin = f"the first documents of the split {wanted!r} of {without_secrets(manifest.name)}"
     return Chosen(HeldOut(table), False, origin, manifest, other_split=True)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from headrace import __version__
+from headrace.evaluate.addresses import without_secrets
 from headrace.evaluate.heldout import Chosen
 from headrace.evaluate.subject import Subject
 
@@ -63,7 +62,7 @@ def make_lineage(subject: Subject, chosen: Chosen) -> dict[str, Any]:
             "digest": chosen.slice.digest,
             "documents": chosen.slice.table.num_rows,
             "made": chosen.made,
-            "origin": without_secrets(chosen.origin),
+            "origin": chosen.origin,
         },
         "training": {key: record[key] for key in _TRAINING if key in record},
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
@@ -74,7 +73,7 @@ def _dataset(record: Mapping[str, Any], chosen: Chosen) -> dict[str, Any] | None
     """What the model was trained on as its record has it, else what it is scored on."""
     dataset = record.get("dataset")
     if isinstance(dataset, dict):
-        return {k: without_secrets(v) if isinstance(v, str) else v for k, v in dataset.items()}
+        return dataset
     manifest = chosen.manifest
     if manifest is None:
         return None
@@ -85,25 +84,6 @@ def _dataset(record: Mapping[str, Any], chosen: Chosen) -> dict[str, Any] | None
         "revision": manifest.revision,
         "manifest_hash": manifest.hash,
     }
-
-
-def without_secrets(text: str) -> str:
-    """A text whose URLs have lost user and password, and on the web query and fragment: where tokens stand."""
-    return re.sub(r"[a-z][a-z0-9+.-]*://\S+", lambda match: _bare(match[0]), text)
-
-
-def _bare(url: str) -> str:
-    parts = urlsplit(url)
-    web = parts.scheme in ("http", "https")  # elsewhere `?` is part of a glob
-    return urlunsplit(
-        (
-            parts.scheme,
-            parts.netloc.rpartition("@")[2],
-            parts.path,
-            "" if web else parts.query,
-            "" if web else parts.fragment,
-        )
-    )
 
 
 def git_commit() -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.artifacts.checkpoint import COMMIT, CommitRecord, read_commit
 from headrace.artifacts.files import canonical_json, read_json, sha256_file
+from headrace.evaluate.addresses import cleaned
 from headrace.inputs import small_files
 from headrace.options import Options
 from headrace.scoring.models import CONFIG, TOKENIZER, WEIGHTS, fetch_model, is_hub_name, require_weights
@@ -23,8 +24,9 @@ class Subject:
     """A model folder on this machine, checked, and what is known of its origin.
 
     location: as the user named it. revision: commit of a Hub model, else empty. commit: None for a model that was not
-    committed by Headrace. record: train's headrace.json, if it lies beside the model. files: what publishing copies, by
-    name; with --tokenizer, that tokenizer's in place of the model's.
+    committed by Headrace. record, validation: train's headrace.json and validate's report, where they lie beside the
+    model, their addresses without secrets. files: what publishing copies, by name; with --tokenizer, that tokenizer's
+    in place of the model's.
     """
 
     location: str
@@ -55,13 +57,14 @@ def open_subject(options: Options, scratch: Path) -> Subject:
     )
     folder = fetched.folder
     require_weights(folder, location)
+    record = _object(folder / RECORD)
     return Subject(
         location=location,
         folder=folder,
         revision=folder.name if is_hub_name(location) else "",
         commit=read_commit(folder) if (folder / COMMIT).is_file() else None,
-        record=_object(folder / RECORD) or {},
-        validation=_object(folder / "validation.json"),
+        record={**record, "dataset": cleaned(record.get("dataset"))} if record else {},
+        validation=cleaned(_object(folder / "validation.json")),
         files=_files(folder, options.model.tokenizer, trust_remote_code=options.model.trust_remote_code),
     )
 

@@ -52,43 +52,42 @@ def _record(
     history: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, Any],
 ) -> Path:
-    with _folders(output_dir):
-        import wandb
+    import wandb
 
-        # Offline even with a key: an unreachable server then costs the time of `sync` and no data.
-        settings = wandb.Settings(
-            mode="offline", silent=True, console="off", disable_git=True, save_code=False, init_timeout=30,
-            x_disable_stats=True, x_disable_meta=True, x_save_requirements=False,
-        )  # fmt: skip
-        run = wandb.init(project=project, name=name, job_type="evaluate", config=dict(config), settings=settings)
+    # Offline even with a key: an unreachable server then costs the time of `sync` and no data.
+    settings = wandb.Settings(
+        mode="offline", silent=True, console="off", disable_git=True, save_code=False, init_timeout=30,
+        x_disable_stats=True, x_disable_meta=True, x_save_requirements=False,
+    )  # fmt: skip
+    with _data_folder(output_dir):
         try:
-            folder = Path(str(run.settings.sync_dir))
-            last = 0
-            for entry in history:
-                last = int(entry.get("step", last))
-                run.log({f"train/{k}": v for k, v in entry.items() if k != "step"}, step=last)
-            run.log({f"eval/{k}": v for k, v in metrics.items()}, step=last + 1 if history else 0)
-        except BaseException:
-            run.finish(exit_code=1)
-            raise
-        run.finish()
+            run = wandb.init(
+                project=project, name=name, job_type="evaluate", config=dict(config), settings=settings,
+                dir=os.environ.get("WANDB_DIR") or str(output_dir),
+            )  # fmt: skip
+            with run:  # ends the run, as failed when something is raised
+                folder = Path(str(run.settings.sync_dir))
+                last = 0
+                for entry in history:
+                    last = int(entry.get("step", last))
+                    run.log({f"train/{k}": v for k, v in entry.items() if k != "step"}, step=last)
+                run.log({f"eval/{k}": v for k, v in metrics.items()}, step=last + 1 if history else 0)
+        finally:
+            wandb.teardown()  # or the next run of this process is given this one's identity and folder
     return folder
 
 
 @contextmanager
-def _folders(output_dir: Path) -> Iterator[None]:
-    """W&B's folders below the output, where the user set none; the environment as it was, afterwards."""
-    ours = {name: str(output_dir) for name in ("WANDB_DIR", "WANDB_DATA_DIR") if not os.environ.get(name)}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+def _data_folder(output_dir: Path) -> Iterator[None]:
+    """WANDB_DATA_DIR below the output where the user set none: there is no argument for it."""
+    ours = not os.environ.get("WANDB_DATA_DIR")
+    if ours:
+        os.environ["WANDB_DATA_DIR"] = str(output_dir)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        if ours:
+            del os.environ["WANDB_DATA_DIR"]
 
 
 def sync(folder: Path, timeout_s: float = SYNC_S) -> bool:

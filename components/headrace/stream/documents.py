@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.errors import ChangedSource
-from headrace.stream.manifest import Manifest, footer_digest, open_file, places
+from headrace.stream.manifest import Manifest, footer_of, open_file, places
 from headrace.stream.order import Piece
 from headrace.stream.retry import retrying
 
@@ -99,6 +99,7 @@ class Reader:
         text = table.column(0)
         if pa.types.is_dictionary(text.type):
             table = table.set_column(0, self.columns[0], text.cast(text.type.value_type))
+        table.validate(full=True)  # text that is not UTF-8 is damage: found here, where its place is known
         return table
 
     def _open(self, file: int) -> tuple[threading.Lock, Any]:
@@ -117,18 +118,16 @@ class Reader:
         expected = self.manifest.files[file]
         raw = open_file(expected.uri)
         size = raw.seek(0, 2)
-        raw.seek(0)
         if size != expected.size:
             raise ChangedSource(
                 f"{expected.uri} has {size} bytes; the manifest froze {expected.size}",
                 "the source changed: restore it, or start a new run on a new manifest",
             )
-        parquet = pq.ParquetFile(raw, pre_buffer=True)
-        digest = footer_digest(parquet.metadata)
+        metadata, digest = footer_of(raw)
         if digest != expected.footer:
             raise ChangedSource(
                 f"{expected.uri} was written anew: its footer's digest is {digest[:12]}; "
                 f"the manifest froze {expected.footer[:12]}",
                 "the source changed: restore it, or start a new run on a new manifest",
             )
-        return parquet
+        return pq.ParquetFile(raw, metadata=metadata, pre_buffer=True)

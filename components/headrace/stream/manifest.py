@@ -18,6 +18,8 @@ from headrace.stream.retry import retrying
 from headrace.stream.source import Source, SourceFile, nearest
 
 VERSION = 1
+TAIL_BYTES = 64 << 10
+"""Read at once at the end of a file: most footers are shorter."""
 
 
 class RowGroup(NamedTuple):
@@ -29,7 +31,7 @@ class RowGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class ManifestFile:
-    """A file and what its footer said. footer: hex SHA-256 of the row groups' offsets, sizes and statistics."""
+    """A file and what its footer said. footer: hex SHA-256 of its footer's bytes."""
 
     path: str
     uri: str
@@ -191,9 +193,9 @@ def explain(problem: FileProblem) -> tuple[str, str]:
 
 def _look(file: SourceFile, column: str, deadline_s: float) -> ManifestFile | FileProblem:
     try:
-        metadata = read_footer(file.uri, deadline_s)
-    except (pa.ArrowException, InputError) as error:
-        text = str(error).strip().splitlines()[0]
+        metadata, digest = read_footer(file.uri, deadline_s)
+    except InputError as error:
+        text = str(error.__cause__ or error).strip().splitlines()[0]
         return FileProblem(file.path, "unreadable", f"not a readable Parquet file: {text}")
     schema = metadata.schema.to_arrow_schema()
     names = tuple(str(n) for n in schema.names)
@@ -205,7 +207,7 @@ def _look(file: SourceFile, column: str, deadline_s: float) -> ManifestFile | Fi
         there = f"; columns of text: {', '.join(texts)}" if texts else ""
         return FileProblem(file.path, "wrong-type", f"the column {column!r} holds {kind}, expected text{there}", names)
     groups = tuple(_group(metadata.row_group(i), column) for i in range(metadata.num_row_groups))
-    return ManifestFile(file.path, file.uri, file.size, file.etag, footer_digest(metadata), groups)
+    return ManifestFile(file.path, file.uri, file.size, file.etag, digest, groups)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -231,19 +233,36 @@ def open_file(uri: str) -> Any:
     return fs.open(path, "rb", **({} if "file" in fs.protocol else {"cache_type": "none"}))
 
 
-def read_footer(uri: str, deadline_s: float) -> Any:
-    """The pyarrow FileMetaData of a file, from its last bytes."""
+class Footer(NamedTuple):
+    """The pyarrow FileMetaData of a file, and the hex SHA-256 of the bytes it was read from."""
 
-    def once() -> Any:
+    metadata: Any
+    digest: str
+
+
+def read_footer(uri: str, deadline_s: float) -> Footer:
+    """The footer of a file, from one read of its last bytes where it is short."""
+
+    def once() -> Footer:
         with open_file(uri) as raw:
-            return pq.read_metadata(raw)
+            return footer_of(raw)
 
     return retrying(once, f"the footer of {uri}", deadline_s)
 
 
-def footer_digest(metadata: Any) -> str:
-    """Hex SHA-256 of everything a footer says of its row groups: changes when the file is written anew."""
-    return hashlib.sha256(json.dumps(metadata.to_dict(), default=str, sort_keys=True).encode()).hexdigest()
+def footer_of(raw: Any) -> Footer:
+    """The footer of an open file; pyarrow's ArrowInvalid when it does not end as Parquet does."""
+    size = raw.seek(0, 2)
+    raw.seek(max(0, size - TAIL_BYTES))
+    tail = raw.read()
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    if size < 12 or tail[-4:] != b"PAR1" or length > size - 4:
+        raise pa.ArrowInvalid("it does not end with a Parquet footer; it may be cut short")
+    if length > len(tail):
+        raw.seek(size - length)
+        tail = raw.read(length)
+    footer = tail[-length:]
+    return Footer(pq.read_metadata(pa.BufferReader(footer)), hashlib.sha256(footer).hexdigest())
 
 
 def places(manifest: Manifest) -> Iterator[tuple[int, int]]:

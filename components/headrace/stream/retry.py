@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from headrace.errors import HeadraceError, InputError
+from headrace.errors import DamagedData, HeadraceError, InputError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,11 +30,12 @@ def retrying(
 ) -> T:
     """The answer of `read`; HeadraceError with the cause after `deadline_s` seconds of failures.
 
-    What no retry mends (nothing there, no permission, a file that is not Parquet) is raised at once: InputError,
-    or the pyarrow error itself.
+    What no retry mends (nothing there, no permission, a file that is not Parquet) is raised at once as InputError;
+    DamagedData where it can be read but not decoded.
     """
     began = clock()
     wait = FIRST_WAIT_S
+    damaged = False
     while True:
         try:
             return read()
@@ -42,12 +43,15 @@ def retrying(
             if isinstance(error, InputError | MemoryError):
                 raise
             raise InputError(f"cannot read {what}: {error}", "check that it is there and may be read") from error
-        except pa.ArrowInvalid:
-            raise
+        except pa.ArrowInvalid as error:
+            raise DamagedData(f"cannot read {what}: {error}", "replace the file, or leave it out") from error
         except Exception as error:
             if not _transient(error):
                 raise
             left = deadline_s - (clock() - began)
+            if _is_damage(error) and (damaged or left <= 0):
+                raise DamagedData(f"cannot read {what}: {error}", "replace the file, or leave it out") from error
+            damaged = _is_damage(error)
             if left <= 0:
                 raise HeadraceError(
                     f"cannot read {what}: tried for {deadline_s:.0f} s; last: {type(error).__name__}: {error}",
@@ -57,6 +61,11 @@ def retrying(
             log.warning("reading %s failed (%s: %s); again in %.1f s", what, type(error).__name__, error, pause)
             sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT_S)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether it is what pyarrow says of damaged pages; a short read over a network looks the same at first."""
+    return type(error) is OSError and error.errno is None
 
 
 def _transient(error: Exception) -> bool:

@@ -21,7 +21,7 @@ from headrace.stream.documents import Reader
 from headrace.stream.feed import with_ends
 from headrace.stream.heldout import content_hash, is_blank
 from headrace.stream.lane import Encoded
-from headrace.stream.manifest import Manifest, ManifestFile, footer_digest
+from headrace.stream.manifest import Manifest, ManifestFile, read_footer
 from headrace.stream.order import Piece
 from headrace.stream.tokenizer import Encoder
 
@@ -82,8 +82,8 @@ class Tokenized:
     def _shard(self, index: int, source: ManifestFile) -> ManifestFile:
         path = shard_path(self.folder, index)
         try:
-            digest = footer_digest(pq.read_metadata(path))
-        except (OSError, pa.ArrowException) as error:
+            digest = read_footer(str(path), 0).digest
+        except InputError as error:
             raise InputError(f"{path} cannot be read: {error}", "tokenise again") from error
         return replace(source, path=path.name, uri=str(path), size=path.stat().st_size, etag="", footer=digest)
 

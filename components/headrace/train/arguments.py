@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import InputError
+from headrace.errors import HeadraceError, InputError
 from headrace.options import Options
 from headrace.train.ranks import local_ranks
 
@@ -32,6 +32,7 @@ def set_threads(options: Options) -> int:
 
 def training_arguments(options: Options, output_dir: Path) -> TrainingArguments:
     """The arguments by their own names; joins the process group. InputError when transformers refuses them."""
+    import torch
     from transformers import TrainingArguments
 
     given: dict[str, Any] = {
@@ -49,12 +50,21 @@ def training_arguments(options: Options, output_dir: Path) -> TrainingArguments:
         given["debug"] = " ".join(given["debug"])
     if given.pop("use_cache", False):
         log.warning("--use_cache is set to false: with a cache, documents in a block would attend to each other")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > 1 and not torch.accelerator.is_available():
+        # Unless told so, accelerate would make each process a training of its own, all in one folder.
+        given["use_cpu"] = True
     try:
         args = TrainingArguments(**given)
     except (ValueError, TypeError, ImportError, NotImplementedError, FileNotFoundError) as error:
         raise InputError(
             f"transformers refuses these training arguments: {error}", "`--help_all` lists them"
         ) from error
+    if args.world_size != launched:
+        raise HeadraceError(
+            f"the launcher started {launched} processes; accelerate joined {args.world_size}",
+            "start them with torchrun or accelerate launch, one a device",
+        )
     if args.n_gpu > 1:
         log.warning(
             "%d GPUs are visible to one process, which uses the first; start one process a GPU with "

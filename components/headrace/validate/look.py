@@ -13,7 +13,7 @@ from headrace.stream.heldout import HeldOut
 from headrace.stream.manifest import Manifest, Survey
 from headrace.stream.plan import Plan
 from headrace.stream.tokenizer import Encoder, ModelLimits
-from headrace.validate.scan import CarefulReader, DamagedData, Scan, lengths, scan, spread
+from headrace.validate.scan import CarefulReader, DamagedRows, Scan, lengths, scan, spread
 
 Progress = Callable[[str, int, int | None, str], None]
 
@@ -81,7 +81,7 @@ def _heldout(options: Options, manifest: Manifest, found: Scan, progress: Progre
         reader = CarefulReader(sound, deadline_s=options.dataset.read_deadline_s)
         try:
             return sound, inputs.open_heldout(options, sound, reader, progress)
-        except DamagedData as error:
+        except DamagedRows as error:
             found.unreadable.append(error.place)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from headrace.errors import HeadraceError, InputError
+from headrace.errors import DamagedData
 from headrace.stream.documents import Reader
 from headrace.stream.heldout import content_hash, is_blank
 from headrace.stream.manifest import Manifest, places
@@ -22,7 +21,6 @@ ROW_GROUPS_SPREAD = 64
 """A sample is taken from at least so many row groups, where there are so many."""
 EXAMPLES = 5
 _ENCODED_AT_ONCE = 4 << 20
-_UNREADABLE = (pa.ArrowException, UnicodeDecodeError, OSError, HeadraceError)
 
 
 class Portion(NamedTuple):
@@ -52,19 +50,17 @@ class GroupSums:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A row group whose footer is well and whose data is not. path: of the file; row: where it is known."""
+    """A row group whose footer is well and whose data is not. path: of the file."""
 
     path: str
     row_group: int
     message: str
-    row: int | None = None
 
     def __str__(self) -> str:
-        row = "" if self.row is None else f", row {self.row}"
-        return f"{self.path}, row group {self.row_group}{row}: {self.message}"
+        return f"{self.path}, row group {self.row_group}: {self.message}"
 
 
-class DamagedData(Exception):
+class DamagedRows(Exception):
     """A row group could not be read, and reading it again is no use."""
 
     def __init__(self, place: Unreadable) -> None:
@@ -73,14 +69,14 @@ class DamagedData(Exception):
 
 
 class CarefulReader(Reader):
-    """A reader that says where data is damaged: DamagedData with the file, the row group and the row."""
+    """A reader that says where data is damaged: DamagedRows with the file and the row group."""
 
     def texts(self, file: int, row_group: int) -> list[str | None]:
         """One row group's texts, in row order."""
         rows = self.manifest.files[file].row_groups[row_group].rows
         read = _read(self, Portion(file, row_group, rows, rows))
         if isinstance(read, Unreadable):
-            raise DamagedData(read)
+            raise DamagedRows(read)
         return read
 
 
@@ -172,37 +168,10 @@ def _read(reader: Reader, portion: Portion) -> list[str | None] | Unreadable:
     try:
         column = reader.table(file, row_group).column(reader.manifest.text_column)
         column = column if portion.take == portion.rows else column.take(numbers)
-    except _UNREADABLE as error:
-        return Unreadable(path, row_group, _cause(error))
-    try:
-        texts: list[str | None] = column.to_pylist()
-        return texts
-    except UnicodeDecodeError:
-        row, message = next(_undecodable(column))
-        return Unreadable(path, row_group, message, int(numbers[row]))
-
-
-def _undecodable(column: Any) -> Iterator[tuple[int, str]]:
-    for row, value in enumerate(column):
-        try:
-            value.as_py()
-        except UnicodeDecodeError as error:
-            yield row, f"not UTF-8: {error.reason} at byte {error.start} of the document"
-
-
-def _cause(error: BaseException) -> str:
-    """Why a row group's data cannot be read; raises what is no fault of the data: a network, a changed file."""
-    if isinstance(error, InputError):
-        raise error
-    if isinstance(error, HeadraceError):
-        # The reader gave up after its retries; what pyarrow says of damaged pages is an OSError without a number.
-        cause = error.__cause__
-        if not isinstance(cause, pa.ArrowException) and not (isinstance(cause, OSError) and cause.errno is None):
-            raise error
-        return _cause(cause)
-    if isinstance(error, OSError) and error.errno is not None:
-        raise error
-    return " ".join(str(error).split()).rstrip(".")
+    except DamagedData as error:
+        return Unreadable(path, row_group, " ".join(str(error.__cause__ or error).split()).rstrip("."))
+    texts: list[str | None] = column.to_pylist()
+    return texts
 
 
 def _measure(

@@ -1,0 +1,156 @@
+"""Publishing: whole, verified, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from headrace.artifacts.checkpoint import fetch, read_commit
+from headrace.artifacts.files import files_below, parse_json, read_json
+from headrace.artifacts.storage import open_store
+from headrace.errors import DamagedCheckpoint
+from headrace.evaluate.publish import publish
+from headrace.evaluate.step import run
+from tests.evaluate.conftest import STEP, options_for
+from tests.scoring.small import EXAMPLE
+from tests.servers.gcs import GcsServer
+
+MODEL = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+PAPERS = {"README.md", "metrics.json", "lineage.json", "report.html"}
+
+
+def state(folder: Path) -> dict[str, tuple[int, int]]:
+    """When each file was last written, and its inode: files are replaced, never rewritten."""
+    return {name: ((folder / name).stat().st_mtime_ns, (folder / name).stat().st_ino) for name in files_below(folder)}
+
+
+def test_a_version_is_a_model_folder_with_its_papers(model: Path, heldout: Path, tmp_path: Path) -> None:
+    facts = run(options_for(model, heldout=str(heldout), publish=str(tmp_path / "models")), tmp_path / "out")
+    version = facts["version"]
+    assert version == f"step-{STEP}-{facts['commit_hash'][:8]}"
+    folder = tmp_path / "models" / version
+    assert set(files_below(folder)) == {*MODEL, *PAPERS, "commit.json"}
+    assert set(read_commit(folder).files) == MODEL
+    current = read_json(tmp_path / "models" / "current.json")
+    assert current == {
+        "version": version,
+        "uri": str(folder),
+        "commit_hash": read_commit(folder).hash,
+        "step": STEP,
+    }
+    AutoModelForCausalLM.from_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(folder).decode([0]) == "<|endoftext|>"
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.eval_results[0].metric_value == facts["eval_loss"]
+    assert f"{facts['eval_loss']:.4f}" in card.text and facts["commit_hash"] in card.text
+
+
+def test_publishing_again_writes_nothing(
+    model: Path, heldout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = options_for(model, heldout=str(heldout), publish=str(tmp_path / "models"))
+    run(options, tmp_path / "out")
+    before = state(tmp_path / "models")
+    run(options, tmp_path / "again")
+    assert state(tmp_path / "models") == before
+    assert "was there already" in capsys.readouterr().out
+
+
+def test_another_evaluation_replaces_the_papers_only(model: Path, heldout: Path, tmp_path: Path) -> None:
+    given = {"heldout": str(heldout), "publish": str(tmp_path / "models")}
+    run(options_for(model, **given), tmp_path / "out")
+    before = state(tmp_path / "models")
+    facts = run(options_for(model, **given, max_eval_samples=3), tmp_path / "again")
+    after = state(tmp_path / "models")
+    changed = {Path(name).name for name in after if after[name] != before.get(name)}
+    assert changed == PAPERS
+    folder = tmp_path / "models" / facts["version"]
+    assert read_json(folder / "metrics.json")["documents"] == 3
+    fetch(str(folder), tmp_path / "scratch")
+
+
+def test_what_was_left_half_done_is_finished(tmp_path: Path, model: Path) -> None:
+    store = open_store(str(tmp_path / "models"))
+    files = {name: model / name for name in MODEL}
+    origin = read_commit(model)
+    for scratch, spoil in (("a", None), ("b", "config.json"), ("c", "commit.json")):
+        if spoil:
+            (tmp_path / "models/v" / spoil).unlink()
+            (tmp_path / "models/v/commit.json").unlink(missing_ok=True)
+        done = publish(store, "v", model=files, papers=[], origin=origin, scratch=tmp_path / scratch)
+        assert set(done.written) >= {f"v/{name}" for name in MODEL}
+        fetch(done.uri, tmp_path / "scratch")
+    (tmp_path / "models/v/config.json").write_text("{}")
+    with pytest.raises(DamagedCheckpoint, match=r"config\.json"):
+        fetch(done.uri, tmp_path / "scratch")
+
+
+def test_a_published_version_can_be_scored_in_its_turn(model: Path, heldout: Path, tmp_path: Path) -> None:
+    options = options_for(model, heldout=str(heldout), dataset_block_size=24)
+    first = run(options, tmp_path / "one")
+    again = run(options_for(first["published"], heldout=str(heldout), dataset_block_size=24), tmp_path / "two")
+    assert again["eval_loss"] == first["eval_loss"] and again["step"] == STEP
+
+
+def test_the_tokenizer_that_was_named_is_published(model: Path, heldout: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "commit.json", "checkpoint.json"):
+        (model / name).unlink()
+    facts = run(options_for(model, heldout=str(heldout), tokenizer=str(EXAMPLE)), tmp_path / "out")
+    published = Path(facts["published"])
+    assert (published / "tokenizer.json").read_bytes() == (EXAMPLE / "tokenizer.json").read_bytes()
+    config = read_json(published / "config.json")
+    assert config["vocab_size"] == 4096
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[GcsServer]:
+    with GcsServer() as running:
+        running.create_bucket("models")
+        yield running
+
+
+def test_from_a_bucket_to_a_bucket(
+    server: GcsServer, model: Path, heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in server.env().items():
+        monkeypatch.setenv(key, value)
+    trained, published = (open_store(f"gs://models/{name}") for name in ("run", "published"))
+    trained.upload_folder(model)
+    options = options_for(trained.uri, heldout=str(heldout), publish=published.uri)
+    facts = run(options, tmp_path / "out")
+    assert facts["published"] == f"gs://models/published/{facts['version']}"
+    there = published.child(facts["version"])
+    assert set(there.names()) == {*MODEL, *PAPERS, "commit.json"}
+    assert parse_json(published.read("current.json"), "current.json")["uri"] == there.uri
+    fetched = fetch(there.uri, tmp_path / "scratch").folder
+    assert (fetched / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+
+    generations = {b.name: b.generation for b in server.client().list_blobs("models")}
+    run(options, tmp_path / "again")
+    assert {b.name: b.generation for b in server.client().list_blobs("models")} == generations
+
+
+def test_a_bucket_that_is_not_there_is_refused_first(
+    server: GcsServer, model: Path, heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in server.env().items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(Exception, match="no bucket 'elsewhere'"):
+        run(options_for(model, heldout=str(heldout), publish="gs://elsewhere/x"), tmp_path / "out")
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_models_that_lie_behind_links_are_copied(model: Path, tmp_path: Path) -> None:
+    """The Hub's cache holds links."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in MODEL:
+        (linked / name).symlink_to(model / name)
+    files = {name: linked / name for name in MODEL}
+    store = open_store(str(tmp_path / "models"))
+    publish(store, "v", model=files, papers=[], origin=None, scratch=tmp_path / "scratch")
+    assert not any(path.is_symlink() for path in (tmp_path / "models" / "v").iterdir())
