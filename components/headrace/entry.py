@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from headrace.artifacts.outcome import write_outcome
 from headrace.errors import EXIT_DONE, EXIT_FAILURE, HeadraceError, InputError
 from headrace.inputs import required
-from headrace.options import Options, parse_arguments
+from headrace.options import Options, parse_arguments, parse_mapping
 
 Work = Callable[[Options, Path], Mapping[str, Any]]
 """A step: options and output folder in, facts for `outcome.json` out; HeadraceError when it cannot."""
@@ -65,6 +67,21 @@ def run_component(work: Work, options: Options, output_dir: Path) -> dict[str, A
         raise
     _leave(output_dir, EXIT_DONE, "", "", **facts)
     return facts
+
+
+def task_options(values: Mapping[str, Any]) -> Options:
+    """Options from a component's parameters, of which empty ones were not given."""
+    return parse_mapping({k: v for k, v in values.items() if v not in ("", None)})
+
+
+@contextmanager
+def task_folder(output_root: str, room: str) -> Iterator[Path]:
+    """The folder of one step below `output_root`, or one that lasts as long as the task."""
+    if output_root:
+        yield Path(output_root) / room
+    else:
+        with tempfile.TemporaryDirectory(prefix=f"headrace-{room}-") as scratch:
+            yield Path(scratch)
 
 
 def ready(output_dir: Path) -> None:

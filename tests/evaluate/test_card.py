@@ -32,9 +32,9 @@ def test_the_table_shows_what_has_no_number() -> None:
 
 def test_a_card_of_a_model_of_unknown_origin() -> None:
     text = make_card(name="model-1", metrics=METRICS, lineage=LINEAGE)
-    card = ModelCard(text)
-    assert card.data.library_name == "transformers" and card.data.datasets is None
-    assert [r.metric_type for r in card.data.eval_results] == ["eval_loss", "accuracy", "bits_per_byte"]
+    data: Any = ModelCard(text).data
+    assert data.library_name == "transformers" and data.datasets is None
+    assert [r.metric_type for r in data.eval_results] == ["eval_loss", "accuracy", "bits_per_byte"]
     assert "None" not in text and "undefined" not in text.lower()
 
 
@@ -42,7 +42,8 @@ def test_a_hub_dataset_is_named_in_the_metadata() -> None:
     dataset = {"name": "org/data", "config": "c", "split": "train", "revision": "a" * 40, "manifest_hash": "b" * 64}
     training = {"steps": 2500, "tokens": 20_000_000, "version": "0.1.0"}
     text = make_card(name="m", metrics=METRICS, lineage={**LINEAGE, "dataset": dataset, "training": training})
-    assert ModelCard(text).data.datasets == ["org/data"]
+    data: Any = ModelCard(text).data
+    assert data.datasets == ["org/data"]
     assert "trained for 2,500 steps on 20,000,000 tokens of `org/data`" in text and "a" * 40 in text
 
 

@@ -12,6 +12,7 @@ import pytest
 from headrace.evaluate.step import run
 from headrace.evaluate.tracking import sync, track
 from tests.evaluate.conftest import PLAN, options_for
+from tests.servers.listening import Handler, Listener
 from tests.servers.wandb_files import OfflineRun, find_runs, read_run
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -79,7 +80,26 @@ def test_an_unreachable_server_costs_bounded_time_and_no_data(
     assert KEY.encode() not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
 
 
-def test_sync_says_why_it_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "headrace"):
-        assert not sync(tmp_path / "nothing here", 60.0)
-    assert "did not get the run (exit code" in caplog.text
+class Refusing(Handler):
+    """A server that knows no key."""
+
+    def answer(self) -> None:
+        self.body()
+        body = b'{"errors": [{"message": "who are you"}]}'
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_refused_key_is_told_though_wandb_exits_with_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = record(tmp_path)
+    assert folder is not None
+    with Listener(Refusing) as server:
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        with caplog.at_level(logging.WARNING, "headrace"):
+            assert not sync(folder, 60.0)
+    assert "did not get the run (wandb: ERROR who are you)" in caplog.text

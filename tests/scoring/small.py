@@ -27,7 +27,9 @@ def tiny_model(seed: int = 0, **settings: Any) -> GPT2LMHeadModel:
     known = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 64, "initializer_range": 0.3}
     torch.manual_seed(seed)
     config = GPT2Config(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, **{**known, **settings})
-    return GPT2LMHeadModel(config).eval()
+    model = GPT2LMHeadModel(config)
+    model.train(False)
+    return model
 
 
 class Fixed(nn.Module):

@@ -134,6 +134,15 @@ def test_the_model_keeps_its_mode_and_dropout_stays_off() -> None:
     model(torch.zeros(1, 3, dtype=torch.long)).logits.sum().backward()
 
 
+def test_the_eos_that_opens_a_document_is_not_taken_for_padding() -> None:
+    """transformers would warn of it at each start, and a model may treat it as padding."""
+    model = tiny_model(pad_token_id=0)
+    seen: list[int | None] = []
+    model.register_forward_pre_hook(lambda *_: seen.append(model.config.pad_token_id))
+    assert score(model).loss.tolist() == score(tiny_model()).loss.tolist()
+    assert set(seen) == {None} and model.config.pad_token_id == 0
+
+
 def test_half_precision_is_summed_in_full() -> None:
     full, half = score(tiny_model()).summary(), score(tiny_model().bfloat16()).summary()
     assert half["eval_loss"] == pytest.approx(full["eval_loss"], rel=0.02)

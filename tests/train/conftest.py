@@ -110,6 +110,12 @@ def losses(output_dir: Path) -> list[tuple[int, float]]:
     return [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
 
 
+def logged(output_dir: Path) -> list[dict[str, Any]]:
+    """The whole log but for what a clock says."""
+    history = strict(output_dir / "trainer_state.json")["log_history"]
+    return [{k: v for k, v in entry.items() if "per_s" not in k and "runtime" not in k} for entry in history]
+
+
 def command_line(output_dir: Path, flags: dict[str, Any], **changed: Any) -> list[str]:
     """The flags of the `headrace train` command."""
     values = {**flags, **changed, "output_dir": str(output_dir)}

@@ -16,7 +16,7 @@ import pytest
 from headrace.artifacts.checkpoint import COMMIT, committed, read_commit, verify
 from headrace.artifacts.files import write_json
 from tests.servers.hub import HubServer, make_dataset_repo, make_model_repo
-from tests.train.conftest import PYDOCS, Train, command_line, environment, losses, sha, strict
+from tests.train.conftest import PYDOCS, Train, command_line, environment, logged, losses, sha, strict
 
 TIMEOUT_S = 200
 
@@ -82,7 +82,7 @@ def test_killed_after_a_commit_it_goes_on_bit_for_bit(train: Train, flags: dict[
     assert 8 <= resumed < 40
     for name in ("model.safetensors", "checkpoint-40/optimizer.pt", "checkpoint-40/rng_state.pth"):
         assert sha(out / name) == sha(whole / name), name
-    assert losses(out) == losses(whole)
+    assert logged(out) == logged(whole)
 
 
 def _wait_for(path: Path, process: subprocess.Popen[Any]) -> None:

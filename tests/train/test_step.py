@@ -15,7 +15,7 @@ import pytest
 from headrace.artifacts.checkpoint import COMMIT, CheckpointRef, committed, fetch, read_commit, verify
 from headrace.errors import InputError
 from headrace.stream.tokenizer import load_encoder
-from tests.train.conftest import PYDOCS, Train, losses, sha, strict
+from tests.train.conftest import PYDOCS, Train, logged, losses, sha, strict
 
 
 def test_a_training_leaves_what_hf_leaves_and_its_own(finished: Path) -> None:
@@ -76,7 +76,7 @@ def test_going_on_from_a_checkpoint_equals_a_run_that_was_never_stopped(
     for name in ("model.safetensors", "checkpoint-6/model.safetensors", "checkpoint-6/optimizer.pt",
                  "checkpoint-6/scheduler.pt", "checkpoint-6/rng_state.pth"):  # fmt: skip
         assert sha(killed / name) == sha(finished / name), name
-    assert losses(killed) == losses(finished)  # step 4 is off the logging grid: the running loss came along
+    assert logged(killed) == logged(finished)  # step 4 is off the logging grid: the running loss came along
     theirs, ours = strict(finished / "headrace.json"), strict(killed / "headrace.json")
     for name in ("run_id", "plan_hash", "tokens", "loss", "samples", "horizon"):
         assert ours[name] == theirs[name], name
@@ -164,7 +164,7 @@ def test_the_batch_flags_may_change_but_not_the_samples_of_a_step(
     train: Train, killed: Path, finished: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "headrace"):
-        train(killed, per_device_train_batch_size=1)
+        train(killed, per_device_train_batch_size=1, gradient_accumulation_steps=1)
     assert any("accumulation is 4, not the flag's 1" in r.getMessage() for r in caplog.records)
     for name in ("plan_hash", "tokens", "global_batch"):
         assert strict(killed / "headrace.json")[name] == strict(finished / "headrace.json")[name]
@@ -173,6 +173,26 @@ def test_the_batch_flags_may_change_but_not_the_samples_of_a_step(
 def test_save_total_limit_keeps_the_newest_committed(train: Train, tmp_path: Path) -> None:
     train(tmp_path / "out", save_total_limit=1)
     assert [record.step for _, record in committed(tmp_path / "out").found] == [6]
+
+
+def test_without_checkpoints_the_final_model_alone_says_that_it_ended(
+    train: Train, finished: Path, tmp_path: Path
+) -> None:
+    train(tmp_path / "out", save_strategy="no")
+    assert not list((tmp_path / "out").glob("checkpoint-*"))
+    assert sha(tmp_path / "out" / "model.safetensors") == sha(finished / "model.safetensors")
+    written = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+    train(tmp_path / "out", save_strategy="no")
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == written
+    with pytest.raises(InputError, match="nothing is deleted"):
+        train(tmp_path / "out", save_strategy="no", fresh=True)
+
+
+def test_a_longer_training_goes_on_where_the_shorter_ended(train: Train, killed: Path) -> None:
+    train(killed, max_steps=5, lr_scheduler_type="constant")
+    facts = train(killed, max_steps=7, lr_scheduler_type="constant")
+    assert facts["resumed_from"] == str(killed / "checkpoint-5") and facts["steps"] == 7
+    assert [record.step for _, record in committed(killed).found] == [7, 6, 5, 4, 2]
 
 
 def test_weights_to_start_from_are_a_training_output(train: Train, finished: Path, tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ class Prepared:
     block: int
     metrics: list[tuple[str, Any]]
     chosen: Chosen
+    caution: str
+    """Why the documents may have been trained on, if anything says so."""
 
 
 def run(options: Options, output_dir: Path) -> dict[str, Any]:
@@ -65,14 +67,15 @@ def prepare(options: Options, scratch: Path, progress: inputs.Progress | None = 
     subject = open_subject(options, scratch)
     here = replace(options, model=replace(options.model, model_name_or_path=str(subject.folder), model_revision=None))
     limits, encoder = inputs.open_limits(here), inputs.open_encoder(here)
+    block = _block(here, limits, subject.record)
+    metrics = [(name, named_metrics.load_metric(name)) for name in options.evaluate.metric or ()]
+    chosen = choose(options, progress)
+    note = caution(chosen, subject.record, subject.folder)
+    if note:
+        log.warning("%s", note)
     return Prepared(
-        options=here,
-        subject=subject,
-        encoder=encoder,
-        block=_block(here, limits, subject.record),
-        metrics=[(name, named_metrics.load_metric(name)) for name in options.evaluate.metric or ()],
-        chosen=choose(options, progress),
-    )
+        options=here, subject=subject, encoder=encoder, block=block, metrics=metrics, chosen=chosen, caution=note
+    )  # fmt: skip
 
 
 def _block(options: Options, limits: ModelLimits, record: dict[str, Any]) -> int:
@@ -124,6 +127,9 @@ def _finish(
     subject, chosen = prepared.subject, prepared.chosen
     metrics = make_metrics(prepared, scores)
     write_json(output_dir / METRICS, metrics)
+    if prepared.metrics:  # code of the user's, which may fail: only now
+        metrics["metrics"] = named_metrics.compute(prepared.metrics, scores)
+        write_json(output_dir / METRICS, metrics)
     lineage = make_lineage(subject, chosen)
     write_json(output_dir / LINEAGE, lineage)
     write_bytes(output_dir / CARD, make_card(name=subject.version, metrics=metrics, lineage=lineage).encode())
@@ -146,7 +152,7 @@ def _finish(
         name=subject.version,
         config=lineage,
         history=subject.record.get("history") or [],
-        metrics={k: v for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)},
+        metrics=_numbers({**metrics, **metrics.get("metrics", {})}),
     )
     _tell(prepared, metrics, published, recorded, output_dir)
     return {
@@ -171,13 +177,13 @@ def make_metrics(prepared: Prepared, scores: Scores) -> dict[str, Any]:
         "heldout_made": chosen.made,
         "version": subject.version,
     }
-    if prepared.metrics:
-        metrics["metrics"] = named_metrics.compute(prepared.metrics, scores)
-    note = caution(chosen, subject.record, subject.folder)
-    if note:
-        log.warning("%s", note)
-        metrics["heldout_note"] = note
+    if prepared.caution:
+        metrics["heldout_note"] = prepared.caution
     return metrics
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {k: v for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
 def _tell(

@@ -29,7 +29,9 @@ class DatasetOptions:
     )
     dataset_num_proc: int = option(1, "threads that prepare data ahead (manifest footers, tokenising to disk)")
     dataset_group_text: bool = option(True, "pack documents into full blocks; false: one document a row")
-    dataset_group_text_validation: bool = option(True, "pack held-out documents during training's own evaluation")
+    dataset_group_text_validation: bool = option(
+        True, "changes nothing: held-out documents are scored whole, each by itself, whether packed or not"
+    )
     dataset_block_size: int | None = option(None, "tokens a block (default: the model's limit, at most 8192)")
     dataset_streaming: bool = option(True, "false: tokenise to disk first; same tokens, same order, lengths known")
     tokenized_dataset_save_dir: str | None = option(None, "write the tokenised dataset here")

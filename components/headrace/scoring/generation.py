@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from headrace.scoring.score import evaluating
 from headrace.stream.tokenizer import Encoder
 
 TEMPERATURE = 0.8
@@ -29,18 +30,13 @@ def generate(
     limit = _positions(model)
     generator = torch.Generator().manual_seed(seed)
     ids = list(given)
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for _ in range(new_tokens):
-                inputs = torch.tensor([ids[-limit:] if limit else ids], device=device)
-                logits = model(input_ids=inputs, attention_mask=None, use_cache=False).logits[0, -1]
-                ids.append(_draw(logits.float().cpu()[: encoder.size], temperature, generator))
-                if ids[-1] == encoder.eos_id:
-                    break
-    finally:
-        model.train(training)
+    with evaluating(model):
+        for _ in range(new_tokens):
+            inputs = torch.tensor([ids[-limit:] if limit else ids], device=device)
+            logits = model(input_ids=inputs, attention_mask=None, use_cache=False).logits[0, -1]
+            ids.append(_draw(logits.float().cpu()[: encoder.size], temperature, generator))
+            if ids[-1] == encoder.eos_id:
+                break
     # Decoded with the prompt: many tokenizers drop the space before a text's first word.
     ended = ids[:-1] if len(ids) > len(given) and ids[-1] == encoder.eos_id else ids
     return encoder.decode(ended[1:])[len(encoder.decode(given[1:])) :]

@@ -68,7 +68,7 @@ def _run(
     batches = windows.batches(batch_size)
     sums = np.zeros((2, len(windows)))
     predictions = np.zeros(len(windows.targets), np.int64) if keep_predictions else None
-    with _evaluating(model), torch.inference_mode():
+    with evaluating(model):
         for first in range(0, len(batches), world):
             # A sharded model needs every rank in every forward pass: a rank without a batch repeats the last.
             mine = batches[min(first + rank, len(batches) - 1)]
@@ -118,10 +118,21 @@ def _sum_over_ranks(values: NDArray[Any], device: torch.device) -> None:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode and without gradients; afterwards as it was.
+
+    Its configuration names no pad token meanwhile: where that is EOS, as so often, transformers takes the EOS that
+    opens every document for padding, and warns of a missing attention mask.
+    """
+    training, config = model.training, getattr(getattr(model, "module", model), "config", None)
+    pad = getattr(config, "pad_token_id", None)
     model.eval()
     try:
-        yield
+        if config is not None and pad is not None:
+            config.pad_token_id = None
+        with torch.inference_mode():
+            yield
     finally:
         model.train(training)
+        if config is not None and pad is not None:
+            config.pad_token_id = pad

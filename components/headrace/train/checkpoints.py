@@ -233,14 +233,14 @@ def as_json(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def finished(output_dir: Path, plan_hash: str) -> bool:
-    """Whether the output folder holds a whole final model of this plan."""
+def finished_step(output_dir: Path, plan_hash: str) -> int | None:
+    """Steps of the whole final model of this plan in the output folder; None when there is none."""
     try:
         record = read_commit(output_dir)
         verify(output_dir, record)
     except DamagedCheckpoint:
-        return False
-    return record.plan_hash == plan_hash
+        return None
+    return record.step if record.plan_hash == plan_hash else None
 
 
 def final_files(output_dir: Path) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+import headrace
 from headrace.artifacts.checkpoint import COMMIT, REFERENCE
 from headrace.artifacts.files import finite, read_json, write_json
 from headrace.train.checkpoints import Checkpoints, final_files
@@ -74,6 +75,7 @@ def write_final(
     write_json(output_dir / "trainer_state.json", asdict(trainer.state))
     tokens, seconds = int(metrics["train_tokens"]), float(metrics["train_runtime"])
     record = {
+        "version": headrace.__version__,
         **environment(),
         "plan": data.plan.to_json(),
         "plan_hash": data.plan.hash,

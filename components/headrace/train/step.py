@@ -21,7 +21,7 @@ from headrace.stream.order import exact_world_sizes
 from headrace.train import finish
 from headrace.train.arguments import set_threads, training_arguments
 from headrace.train.check import Checked, check, training_value
-from headrace.train.checkpoints import Checkpoints, Resume, finished
+from headrace.train.checkpoints import Checkpoints, Resume, finished_step
 from headrace.train.data import Data, open_stream, prepare
 from headrace.train.ranks import Ranks
 from headrace.train.record import RECORD
@@ -115,8 +115,9 @@ class Run:
             return False
 
         def look() -> bool:
-            if not finished(self.output_dir, data.plan.hash):
-                return False
+            step = finished_step(self.output_dir, data.plan.hash)
+            if step is None or resume is not None:
+                return resume is not None and step == resume.record.step
             # Without checkpoints (--save_strategy no) the record alone says how far it was meant to go.
             horizon = read_json(self.output_dir / RECORD)["horizon"]
             return bool(horizon == {"steps": data.horizon.steps, "epochs": data.horizon.epochs})
@@ -160,20 +161,22 @@ class Run:
     def _aim(self, data: Data, stream: RankStream) -> None:
         """Give Trainer the steps and the accumulation that the plan has, and say what that overrides."""
         args, plan, world = self.args, data.plan, self.ranks.world_size
-        if stream.accumulation != args.gradient_accumulation_steps:
-            log.warning(
-                "accumulation is %d, not the flag's %d: %d samples a step over %d rank(s) of %d",
-                stream.accumulation, args.gradient_accumulation_steps, plan.global_batch, world, stream.batch,
-            )  # fmt: skip
+        flag = args.gradient_accumulation_steps
+        overrides = "gradient_accumulation_steps" in self.options.given and flag != stream.accumulation
+        log.log(
+            logging.WARNING if overrides else logging.INFO,
+            "accumulation is %d%s: %d samples a step over %d rank(s) of %d",
+            stream.accumulation, f", not the flag's {flag}" if overrides else "",
+            plan.global_batch, world, stream.batch,
+        )  # fmt: skip
         if stream.efficiency < EFFICIENT:
-            exact = [
-                w for w in exact_world_sizes(plan.global_batch, plan.lanes)
-                if plan.global_batch // w % stream.batch == 0
-            ]  # fmt: skip
+            batch, world_sizes = stream.batch, exact_world_sizes(plan.global_batch, plan.lanes)
+            exact = [str(w) for w in world_sizes if plan.global_batch // w % batch == 0]
             log.warning(
-                "only %.0f %% of a step's rows are trained, the others are filler; none with %s ranks",
-                100 * stream.efficiency, ", ".join(map(str, exact)) or "fewer rows a device and as many",
-            )  # fmt: skip
+                "only %.0f %% of a step's rows are trained, the others are filler; there is none with %s",
+                100 * stream.efficiency,
+                f"{', '.join(exact)} rank(s)" if exact else f"a --per_device_train_batch_size below {batch}",
+            )
         args.gradient_accumulation_steps = stream.accumulation
         args.max_steps = data.horizon.steps
         if training_value(self.options, "max_steps") <= 0:

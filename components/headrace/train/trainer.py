@@ -207,9 +207,13 @@ class StreamTrainer(Trainer):
         self._globalstep_last_logged = loss["last_logged"]
         self._initial_global_step = 0
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # The model was made from the checkpoint; only what is sharded is filled in now.
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def restore(self, folder: Path) -> None:
-        """Weights and state of a checkpoint, without training on."""
-        self._load_from_checkpoint(str(folder))
+        """Take the state of a checkpoint, without training on."""
         self.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
         self.state.is_world_process_zero = self.is_world_process_zero()
 
@@ -228,7 +232,8 @@ class _Flow(TrainerCallback):
         if horizon.epochs is not None:
             ended = self._trainer.ranks.all(self._trainer.batches.ended)
             state.max_steps = state.global_step if ended else max(horizon.steps, state.global_step + 1)
-            state.epoch = horizon.epochs * state.global_step / horizon.steps
+        # Trainer counts from the start of this process.
+        state.epoch = (horizon.epochs or 1) * state.global_step / horizon.steps
         if state.global_step >= state.max_steps and args.save_strategy == SaveStrategy.STEPS:
             control.should_save = True
         return control

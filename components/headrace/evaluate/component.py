@@ -1,0 +1,48 @@
+"""Evaluation as a Kubeflow component.
+
+No `from __future__ import annotations` here: kfp reads the annotations themselves.
+"""
+
+from typing import Any
+
+from kfp import dsl
+
+from headrace.images import image
+
+
+@dsl.component(base_image=image("evaluate"), install_kfp_package=False)
+def evaluate(
+    dataset_name: str,
+    arguments: dict[str, Any],
+    model: dsl.Input[dsl.Model],
+    heldout: dsl.Input[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
+    dataset_config_name: str = "",
+    dataset_revision: str = "",
+    publish: str = "",
+    output_root: str = "",
+) -> str:
+    """Score the committed model on the held-out documents and publish it; where it was published.
+
+    Args:
+        dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
+        arguments: further flags of `headrace evaluate` by name.
+        model: what the training committed.
+        heldout: the documents that were kept out of training.
+        metrics: loss, perplexity, accuracy and bits per byte.
+        report: the run as a page.
+        dataset_config_name: configuration of a Hub dataset.
+        dataset_revision: branch, tag or commit of a Hub dataset.
+        publish: folder or gs:// URI to publish to.
+        output_root: folder for the step's files, in `evaluate`; empty for a temporary one.
+    """
+    from headrace.evaluate import task
+
+    return task.run(
+        {
+            **arguments, "dataset_name": dataset_name, "dataset_config_name": dataset_config_name,
+            "dataset_revision": dataset_revision, "publish": publish,
+        },
+        output_root, model=model, heldout=heldout, metrics=metrics, report=report,
+    )  # fmt: skip

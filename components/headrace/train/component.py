@@ -1,0 +1,50 @@
+"""Training as a Kubeflow component.
+
+No `from __future__ import annotations` here: kfp reads the annotations themselves.
+"""
+
+from typing import Any
+
+from kfp import dsl
+
+from headrace.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def train(
+    dataset_name: str,
+    model_name_or_path: str,
+    arguments: dict[str, Any],
+    manifest: dsl.Input[dsl.Artifact],
+    heldout: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    dataset_config_name: str = "",
+    dataset_revision: str = "",
+    store: str = "",
+    output_root: str = "",
+) -> None:
+    """Train on the stream, or go on training, and commit the model.
+
+    Args:
+        dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
+        model_name_or_path: Hub name, folder or URI of the model to start from.
+        arguments: further flags of `headrace train` by name, every one of TrainingArguments among them.
+        manifest: what validation found the data to be.
+        heldout: the documents that are kept out of training.
+        model: checkpoint.json, which says where the committed model lies; without store and output_root the model.
+        metrics: loss, tokens and throughput of the training.
+        dataset_config_name: configuration of a Hub dataset.
+        dataset_revision: branch, tag or commit of a Hub dataset.
+        store: folder or gs:// URI where checkpoints are committed.
+        output_root: folder for the step's files, in `train`; empty for a temporary one.
+    """
+    from headrace.train import task
+
+    task.run(
+        {
+            **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
+            "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision, "store": store,
+        },
+        output_root, manifest=manifest, heldout=heldout, model=model, metrics=metrics,
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Validation as a Kubeflow component, and the task that a no-go ends in.
+
+No `from __future__ import annotations` here: kfp reads the annotations themselves.
+"""
+
+from typing import Any
+
+from kfp import dsl
+
+from headrace.images import image
+
+
+@dsl.component(base_image=image("validate"), install_kfp_package=False)
+def validate(
+    dataset_name: str,
+    model_name_or_path: str,
+    arguments: dict[str, Any],
+    report: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Markdown],
+    manifest: dsl.Output[dsl.Artifact],
+    heldout: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    dataset_config_name: str = "",
+    dataset_revision: str = "",
+    output_root: str = "",
+) -> str:
+    """Look at the stream before a GPU is paid for; the verdict: go, warn or no-go.
+
+    Args:
+        dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
+        model_name_or_path: Hub name, folder or URI of the model whose tokenizer is used.
+        arguments: further flags of `headrace validate` by name.
+        report: the report as a page.
+        summary: the report as Markdown.
+        manifest: the files and row groups that were found, for the training.
+        heldout: the documents that are kept out of training.
+        metrics: rows, tokens and shares of unusable rows.
+        dataset_config_name: configuration of a Hub dataset.
+        dataset_revision: branch, tag or commit of a Hub dataset.
+        output_root: folder for the step's files, in `validate`; empty for a temporary one.
+    """
+    from headrace.validate import task
+
+    return task.run(
+        {
+            **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
+            "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision,
+        },
+        output_root, report=report, summary=summary, manifest=manifest, heldout=heldout, metrics=metrics,
+    )  # fmt: skip
+
+
+@dsl.component(base_image=image("validate"), install_kfp_package=False)
+def refuse(reason: str) -> None:
+    """End a run that must not go on, so that nobody takes it for a success.
+
+    Args:
+        reason: what to say.
+    """
+    from headrace.errors import Refused
+
+    raise Refused(reason)

@@ -1,0 +1,161 @@
+"""`headrace run`: the pipeline on this machine, through kfp's own subprocess runner, with one folder a run.
+
+kfp runs the DAG in a child process whose output goes to `log.txt`; this process draws the steps' progress from their
+`progress.json`, and takes the exit code from their `outcome.json`, which kfp.local does not pass on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from headrace.artifacts.files import write_json
+from headrace.artifacts.outcome import OUTCOME, read_outcome
+from headrace.artifacts.storage import open_store
+from headrace.errors import EXIT_DONE, EXIT_FAILURE
+from headrace_pipelines.parameters import absolute, flags, parameters
+from headrace_pipelines.showing import Showing, summary
+
+STEPS = ("validate", "train", "evaluate")
+LOG, REPORT, PARAMETERS = "log.txt", "report.html", "parameters.json"
+DEFAULT_ROOT = "runs"
+LOOK_EVERY_S = 0.3
+TERM_GRACE_S = 30.0
+LOG_LINES = 40
+
+DESCRIPTION = "Run the whole pipeline on this machine: validate, train, evaluate, publish."
+EXAMPLE = "  headrace run --config examples/quickstart.yaml --max_steps 50"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the pipeline; the exit code of the step that failed, or 0. The last line printed is the report's path."""
+    values = flags("run", argv, DESCRIPTION, EXAMPLE)
+    folder = new_folder(Path(str(values.get("output_dir") or DEFAULT_ROOT)))
+    publish = values.get("publish") or str(folder / "published")
+    chosen = parameters({**values, "publish": absolute(str(publish))}, str(folder.absolute()))
+    write_json(folder / PARAMETERS, chosen)
+    code = supervise(folder)
+    if code == EXIT_DONE:
+        print(summary(folder))
+    else:
+        explain(folder, code, debug=bool(values.get("debug")))
+    report = collect_report(folder)
+    if report is not None:
+        print(report)
+    return code
+
+
+def new_folder(root: Path) -> Path:
+    """A folder for one run; InputError when it cannot be made."""
+    name = time.strftime("run-%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+    open_store(str(root)).check_writable()
+    (root / name).mkdir(parents=True)
+    return root / name
+
+
+def supervise(folder: Path) -> int:
+    """Run the DAG of a folder in a child and show how it gets on; its exit code. Ends its children when stopped."""
+    with (folder / LOG).open("wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "headrace_pipelines.child", str(folder)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        previous = {s: signal.signal(s, _stopped) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+        try:
+            with Showing(folder, STEPS) as showing:
+                while child.poll() is None:
+                    showing.look()
+                    time.sleep(LOOK_EVERY_S)
+                showing.look()
+        except _Stopped as stopped:
+            end(child)
+            print(f"headrace: stopped by {stopped.signal.name}; files are in {folder}", file=sys.stderr)
+            return 128 + stopped.signal
+        finally:
+            end(child)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    return exit_code(folder, child.returncode)
+
+
+class _Stopped(BaseException):
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
+def _stopped(number: int, _frame: object) -> None:
+    raise _Stopped(number)
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Stop a child and everything it started: SIGTERM to its group, SIGKILL to what is left after the grace."""
+    for number, grace in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            return
+        until = time.monotonic() + grace
+        while time.monotonic() < until:
+            child.poll()
+            try:
+                os.killpg(child.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.05)
+
+
+def exit_code(folder: Path, child: int) -> int:
+    """The code of the first step that did not end well; kfp's child only knows that something failed."""
+    for outcome in outcomes(folder).values():
+        if outcome["code"] != EXIT_DONE:
+            return int(outcome["code"])
+    return EXIT_DONE if child == 0 else EXIT_FAILURE
+
+
+def outcomes(folder: Path) -> dict[str, dict[str, Any]]:
+    """What each step that has ended said of it, in order."""
+    return {step: read_outcome(folder / step) for step in STEPS if (folder / step / OUTCOME).is_file()}
+
+
+def explain(folder: Path, code: int, *, debug: bool) -> None:
+    """Say on stderr which step failed and why; the log's last lines for a bug, or with --debug."""
+    said: Mapping[str, Any] = {}
+    for step, outcome in outcomes(folder).items():
+        if outcome["code"] != EXIT_DONE:
+            said = {"step": step, **outcome}
+            break
+    if not said or code == EXIT_FAILURE or debug:
+        lines = (folder / LOG).read_text("utf-8", "replace").splitlines()
+        print("\n".join(lines[-LOG_LINES:]), file=sys.stderr)
+    place = f"{said['step']}: {said['error']}" if said else "the pipeline failed outside of its steps"
+    print(f"headrace: error: {place}", file=sys.stderr)
+    if said.get("remedy"):
+        print(f"  {said['remedy']}", file=sys.stderr)
+    print(f"  everything that was printed: {folder / LOG}", file=sys.stderr)
+
+
+def collect_report(folder: Path) -> Path | None:
+    """The run's report at the top of its folder: evaluation's, or what validation said when it went no further."""
+    for step in ("evaluate", "validate"):
+        source = folder / step / REPORT
+        if source.is_file():
+            shutil.copyfile(source, folder / REPORT)
+            return folder / REPORT
+    return None
+
+
+def read_parameters(folder: Path) -> dict[str, Any]:
+    """The parameters that `main` left for the child."""
+    found: dict[str, Any] = json.loads((folder / PARAMETERS).read_text("utf-8"))
+    return found
