@@ -18,7 +18,7 @@ from headrace.errors import InputError
 from headrace.evaluate.card import make_card, table
 from headrace.evaluate.heldout import Chosen, caution, choose
 from headrace.evaluate.lineage import make_lineage
-from headrace.evaluate.progress import Bars
+from headrace.artifacts.bars import Bars
 from headrace.evaluate.publish import Published, publish
 from headrace.evaluate.subject import Subject, open_subject
 from headrace.evaluate.tracking import track

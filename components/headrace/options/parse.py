@@ -82,7 +82,8 @@ def known_flags() -> dict[str, Flag]:
             found[f.name] = Flag(f.name, group, kind, f.default, f.metadata.get("choices", ()), f.metadata["help"])
     for t in training_flags().values():
         if t.name != "debug":  # `--debug` is Headrace's; its values go on to Trainer, see parse_arguments
-            found.setdefault(t.name, Flag(t.name, "training", t.kind, t.default, t.choices, t.help))
+            default = True if t.name == "do_train" else t.default  # `headrace train` trains unless told not to
+            found.setdefault(t.name, Flag(t.name, "training", t.kind, default, t.choices, t.help))
     return found
 
 

@@ -81,14 +81,16 @@ class Manifest:
         files: list[ManifestFile] = []
         left = limit
         for file in self.files:
+            if not left:
+                break
             groups: list[RowGroup] = []
             for group in file.row_groups:
                 take = min(group.rows, left)
-                if take:
-                    groups.append(RowGroup(take, group.text_bytes * take // group.rows))
-                    left -= take
-            if groups:
-                files.append(replace(file, row_groups=tuple(groups)))
+                groups.append(RowGroup(take, group.text_bytes * take // max(1, group.rows)))
+                left -= take
+                if not left:
+                    break
+            files.append(replace(file, row_groups=tuple(groups)))
         return replace(self, files=tuple(files))
 
     def to_json(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from headrace.options import Options
 from headrace.validate import report as reports
 from headrace.validate import summary
 from headrace.validate.look import Looked, look
-from headrace.validate.progress import Bars
+from headrace.artifacts.bars import Bars
 
 REPORT, REPORT_MD, REPORT_HTML = "report.json", "report.md", "report.html"
 MANIFEST, HELDOUT = "manifest.json", "heldout.parquet"

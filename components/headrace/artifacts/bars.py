@@ -1,4 +1,4 @@
-"""How far the evaluation has got: a bar on a terminal, `progress.json` for everyone else."""
+"""How far a step has got: a bar on a terminal, `progress.json` for everyone else."""
 
 from __future__ import annotations
 
