@@ -161,6 +161,10 @@ def block_size(options: Options, limits: ModelLimits) -> int:
     if not dataset.dataset_group_text and dataset.dataset_max_seq_length is not None:
         asked, flag = dataset.dataset_max_seq_length, "--dataset_max_seq_length"
     if asked is None:
+        if limits.max_positions is None or limits.max_positions > LARGEST_BLOCK:
+            log.warning(
+                "blocks have %d tokens, though the model takes more: --dataset_block_size sets it", LARGEST_BLOCK
+            )
         return min(limits.max_positions or LARGEST_BLOCK, LARGEST_BLOCK)
     if limits.max_positions is not None and asked > limits.max_positions:
         raise InputError(
@@ -219,7 +223,8 @@ def tokenize(
         if progress is not None:
             progress("tokenise", done, total, "rows")
 
-    return tokenized_data.save(folder, manifest, reader, encoder, progress=tell)
+    threads = options.dataset.dataset_num_proc
+    return tokenized_data.save(folder, manifest, reader, encoder, threads=threads, progress=tell)
 
 
 def open_feed(reader: Reader, encoder: Encoder, heldout: HeldOut | None, tokenized: Tokenized | None = None) -> Feed:

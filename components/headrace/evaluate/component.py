@@ -3,7 +3,7 @@
 No `from __future__ import annotations` here: kfp reads the annotations themselves.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -18,12 +18,13 @@ def evaluate(
     heldout: dsl.Input[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
+    results: dsl.Output[dsl.Artifact],
     dataset_config_name: str = "",
     dataset_revision: str = "",
     publish: str = "",
     output_root: str = "",
-) -> str:
-    """Score the committed model on the held-out documents and publish it; where it was published.
+) -> NamedTuple("Outputs", [("published", str)]):  # type: ignore[valid-type]
+    """Score the committed model on the held-out documents and publish it.
 
     Args:
         dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
@@ -32,17 +33,22 @@ def evaluate(
         heldout: the documents that were kept out of training.
         metrics: loss, perplexity, accuracy and bits per byte.
         report: the run as a page.
+        results: metrics.json, lineage.json and the model card; without publish and output_root the published model too.
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset.
         publish: folder or gs:// URI to publish to.
-        output_root: folder for the step's files, in `evaluate`; empty for a temporary one.
+        output_root: folder for the step's files, in `evaluate`; empty for the artifact's own.
+
+    Returns:
+        published: where the model was published.
     """
     from headrace.evaluate import task
 
-    return task.run(
+    published = task.run(
         {
             **arguments, "dataset_name": dataset_name, "dataset_config_name": dataset_config_name,
             "dataset_revision": dataset_revision, "publish": publish,
         },
-        output_root, model=model, heldout=heldout, metrics=metrics, report=report,
+        output_root, model=model, heldout=heldout, metrics=metrics, report=report, results=results,
     )  # fmt: skip
+    return (published,)

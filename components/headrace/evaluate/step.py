@@ -102,7 +102,8 @@ def _score(prepared: Prepared, progress: inputs.Progress | None) -> Scores:
     if options.train.torch_threads:
         torch.set_num_threads(options.train.torch_threads)
     model = load_model(prepared.subject.folder, options.model)
-    state = PartialState(cpu=bool(options.training.get("use_cpu")))
+    # Unless told so, accelerate would let each process on a CPU score everything by itself.
+    state = PartialState(cpu=bool(options.training.get("use_cpu")) or not torch.accelerator.is_available())
     try:
         model.to(state.device)
         return score_documents(

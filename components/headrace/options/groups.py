@@ -27,7 +27,7 @@ class DatasetOptions:
     dataset_max_seq_length: int | None = option(
         None, "with --dataset_group_text false: tokens a row at most; longer documents go on in further rows"
     )
-    dataset_num_proc: int = option(1, "threads that prepare data ahead (manifest footers, tokenising to disk)")
+    dataset_num_proc: int = option(1, "files looked at or tokenised to disk at the same time")
     dataset_group_text: bool = option(True, "pack documents into full blocks; false: one document a row")
     dataset_group_text_validation: bool = option(
         True, "changes nothing: held-out documents are scored whole, each by itself, whether packed or not"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -99,11 +100,12 @@ def save(
     reader: Reader,
     encoder: Encoder,
     *,
+    threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tokenized:
-    """Tokenise a dataset into a folder and return it; goes on where an earlier call was stopped.
+    """Tokenise a dataset into a folder and return it, `threads` files at a time.
 
-    progress is called with (rows done, rows in all).
+    Goes on where an earlier call was stopped. progress is called with (rows done, rows in all).
     """
     if (folder / INDEX).is_file():
         there = Tokenized.load(folder)
@@ -112,16 +114,22 @@ def save(
     (folder / "data").mkdir(parents=True, exist_ok=True)
     identity = {"manifest": manifest.hash, "tokenizer": encoder.hash}
     _claim(folder, identity)
-    tokens = documents = done = 0
-    for index, file in enumerate(manifest.files):
+
+    def shard(index: int) -> tuple[int, int]:
         path = shard_path(folder, index)
         if not path.is_file():
             _write_shard(path, manifest, reader, encoder, index)
-        found_tokens, found_documents = _count(path)
-        tokens, documents = tokens + found_tokens, documents + found_documents
-        done += sum(g.rows for g in file.row_groups)
-        if progress is not None:
-            progress(done, manifest.rows)
+        return _count(path)
+
+    tokens = documents = done = 0
+    with ThreadPoolExecutor(threads, thread_name_prefix="headrace-tokenise") as pool:
+        for file, (found_tokens, found_documents) in zip(
+            manifest.files, pool.map(shard, range(len(manifest.files))), strict=True
+        ):
+            tokens, documents = tokens + found_tokens, documents + found_documents
+            done += sum(g.rows for g in file.row_groups)
+            if progress is not None:
+                progress(done, manifest.rows)
     index_json = {
         "version": VERSION, "source": manifest.to_json(), "tokenizer_hash": encoder.hash, "eos_id": encoder.eos_id,
         "tokens": tokens, "documents": documents,

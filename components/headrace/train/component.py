@@ -16,6 +16,7 @@ def train(
     model_name_or_path: str,
     arguments: dict[str, Any],
     manifest: dsl.Input[dsl.Artifact],
+    findings: dsl.Input[dsl.Artifact],
     heldout: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
@@ -30,7 +31,8 @@ def train(
         dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
         model_name_or_path: Hub name, folder or URI of the model to start from.
         arguments: further flags of `headrace train` by name, every one of TrainingArguments among them.
-        manifest: what validation found the data to be.
+        manifest: the files and row groups that validation found.
+        findings: validation's report as JSON, kept beside the model.
         heldout: the documents that are kept out of training.
         model: checkpoint.json, which says where the committed model lies; without store and output_root the model.
         metrics: loss, tokens and throughput of the training.
@@ -46,5 +48,5 @@ def train(
             **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
             "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision, "store": store,
         },
-        output_root, manifest=manifest, heldout=heldout, model=model, metrics=metrics,
+        output_root, manifest=manifest, findings=findings, heldout=heldout, model=model, metrics=metrics,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 No `from __future__ import annotations` here: kfp reads the annotations themselves.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -17,14 +17,15 @@ def validate(
     arguments: dict[str, Any],
     report: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],
+    findings: dsl.Output[dsl.Artifact],
     manifest: dsl.Output[dsl.Artifact],
     heldout: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     dataset_config_name: str = "",
     dataset_revision: str = "",
     output_root: str = "",
-) -> str:
-    """Look at the stream before a GPU is paid for; the verdict: go, warn or no-go.
+) -> NamedTuple("Outputs", [("verdict", str), ("reason", str)]):  # type: ignore[valid-type]
+    """Look at the stream before a GPU is paid for. A no-go is an answer, not a failure.
 
     Args:
         dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
@@ -32,12 +33,17 @@ def validate(
         arguments: further flags of `headrace validate` by name.
         report: the report as a page.
         summary: the report as Markdown.
+        findings: the report as JSON.
         manifest: the files and row groups that were found, for the training.
         heldout: the documents that are kept out of training.
         metrics: rows, tokens and shares of unusable rows.
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset.
         output_root: folder for the step's files, in `validate`; empty for a temporary one.
+
+    Returns:
+        verdict: go, warn or no-go.
+        reason: why it is no-go, in a line; else empty.
     """
     from headrace.validate import task
 
@@ -46,7 +52,8 @@ def validate(
             **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
             "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision,
         },
-        output_root, report=report, summary=summary, manifest=manifest, heldout=heldout, metrics=metrics,
+        output_root, report=report, summary=summary, findings=findings, manifest=manifest,
+        heldout=heldout, metrics=metrics,
     )  # fmt: skip
 
 

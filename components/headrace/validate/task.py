@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from headrace.artifacts.files import read_json
-from headrace.entry import run_component, task_folder, task_options
+from headrace.entry import log_to_stderr, run_component, task_folder, task_options
 from headrace.errors import Refused
 from headrace.validate import step
 
@@ -20,26 +19,38 @@ def run(
     *,
     report: Any,
     summary: Any,
+    findings: Any,
     manifest: Any,
     heldout: Any,
     metrics: Any,
-) -> str:
-    """Validate and fill kfp's artifacts; the verdict. A no-go is an answer here: the pipeline decides what follows."""
+) -> tuple[str, str]:
+    """Validate and fill kfp's artifacts; the verdict and, for a no-go, the reason.
+
+    A no-go raises nothing here: the pipeline decides what follows.
+    """
+    options = task_options(values)
+    log_to_stderr(options)
+    reason = ""
     with task_folder(output_root, "validate") as folder:
-        with suppress(Refused):  # the report says why, and the verdict below carries it on
-            run_component(step.run, task_options(values), folder)
+        try:
+            run_component(step.run, options, folder)
+        except Refused as refused:
+            reason = f"{refused.message}: {refused.remedy}" if refused.remedy else refused.message
+        found = read_json(folder / step.REPORT)
         for artifact, name in (
             (report, step.REPORT_HTML),
             (summary, step.REPORT_MD),
+            (findings, step.REPORT),
             (manifest, step.MANIFEST),
             (heldout, step.HELDOUT),
         ):
             _fill(Path(artifact.path), folder / name)
-        found = read_json(folder / step.REPORT)
+    manifest.metadata["hash"] = found["dataset"]["manifest_hash"]
+    heldout.metadata["digest"] = (found["heldout"] or {}).get("digest", "")
     for name, value in {**found["estimates"], **found["facts"]}.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             metrics.log_metric(name, value)
-    return str(found["verdict"])
+    return str(found["verdict"]), reason
 
 
 def _fill(target: Path, source: Path) -> None:
@@ -47,4 +58,4 @@ def _fill(target: Path, source: Path) -> None:
     if source.is_file():
         shutil.copyfile(source, target)
     else:
-        target.mkdir(exist_ok=True)  # nothing held out: an artifact that is there and empty
+        target.touch()  # nothing held out: an empty file passes through every store, a missing one does not
