@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,22 +15,26 @@ from headrace.errors import EXIT_DONE, EXIT_INPUT, HeadraceError, InputError
 
 
 class Command(NamedTuple):
-    """Where a subcommand lives, what it does, and the extra of the package that it needs."""
+    """Where a subcommand lives, what it does, and the extras of the package that it needs."""
 
     module: str
     says: str
-    extra: str
+    extras: tuple[str, ...] = ()
 
 
 COMMANDS = {
-    "validate": Command("headrace.validate.__main__", "is the stream fit to train on? (no torch)", ""),
-    "train": Command("headrace.train.__main__", "train on the stream, or go on training", "train"),
-    "evaluate": Command("headrace.evaluate.__main__", "score a model on held-out documents and publish it", "evaluate"),
-    "run": Command("headrace_pipelines.local", "the whole pipeline on this machine", "pipeline"),
-    "compile": Command("headrace_pipelines.compiling", "the pipeline as a package for Kubeflow", "pipeline"),
-    "submit": Command("headrace_pipelines.submit", "start a run on Kubeflow", "pipeline"),
+    "validate": Command("headrace.validate.__main__", "is the stream fit to train on? (no torch)"),
+    "train": Command("headrace.train.__main__", "train on the stream, or go on training", ("train",)),
+    "evaluate": Command(
+        "headrace.evaluate.__main__", "score a model on held-out documents and publish it", ("evaluate",)
+    ),
+    "run": Command("headrace_pipelines.local", "the whole pipeline on this machine", ("pipeline", "train")),
+    "compile": Command("headrace_pipelines.compiling", "the pipeline as a package for Kubeflow", ("pipeline",)),
+    "submit": Command("headrace_pipelines.submit", "start a run on Kubeflow", ("pipeline",)),
 }
 STEPS = ("validate", "train", "evaluate")
+_TORCH = ("torch", "transformers", "accelerate")
+PACKAGES = {"train": _TORCH, "evaluate": _TORCH, "pipeline": ("kfp",)}
 
 
 def usage() -> str:
@@ -58,30 +63,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"headrace {headrace.__version__}")
         return EXIT_DONE
     try:
-        return _command(words[0])(words[1:])
+        if not {"-h", "--help", "--help_all"} & set(words):
+            require_extras(words[0])
+        return _main_of(words[0])(words[1:])
     except HeadraceError as error:
         return explain(error, debug="--debug" in words)
+    except KeyboardInterrupt:
+        print("headrace: stopped by the keyboard", file=sys.stderr)
+        return 130
 
 
-def _command(name: str) -> Callable[[Sequence[str]], int]:
-    if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        raise InputError(
-            f"there is no command {name!r}" + (f" (nearest: {near[0]})" if near else ""), "`headrace --help` lists them"
-        )
-    try:
-        main_of: Callable[[Sequence[str]], int] = importlib.import_module(COMMANDS[name].module).main
-    except ModuleNotFoundError as error:
-        raise missing(name, error) from error
-    return main_of
+def require_extras(name: str) -> None:
+    """InputError when the packages of a command are not installed: an image holds only those of its step."""
+    for extra in known(name).extras:
+        for package in PACKAGES[extra]:
+            if importlib.util.find_spec(package) is None:
+                raise InputError(
+                    f"`headrace {name}` needs the package {package}, which is not installed",
+                    f"pip install 'headrace[{','.join(known(name).extras)}]'",
+                )
 
 
-def missing(name: str, error: ModuleNotFoundError) -> InputError:
-    """The error for a command whose packages are not installed."""
-    return InputError(
-        f"`headrace {name}` needs the package {error.name}",
-        f"install it: pip install 'headrace[{COMMANDS[name].extra or name}]'",
+def known(name: str) -> Command:
+    """The subcommand of that name; InputError with the nearest one when there is none."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    raise InputError(
+        f"there is no command {name!r}" + (f" (nearest: {near[0]})" if near else ""), "`headrace --help` lists them"
     )
+
+
+def _main_of(name: str) -> Callable[[Sequence[str]], int]:
+    main_of: Callable[[Sequence[str]], int] = importlib.import_module(known(name).module).main
+    return main_of
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,34 +9,45 @@ from typing import Any
 
 from headrace.artifacts.storage import open_store
 from headrace.errors import EXIT_DONE, InputError
-from headrace_pipelines.parameters import flags, parameters
+from headrace_pipelines.parameters import OwnFlags, flags, parameters
 
-DESCRIPTION = "Compile the pipeline; flags become the defaults of its parameters."
-EXAMPLE = "  headrace compile -o pipeline.yaml --config examples/quickstart.yaml"
 SUFFIXES = (".yaml", ".yml", ".json")
+EXAMPLE = "  headrace compile -o pipeline.yaml --config examples/quickstart.yaml"
+USAGE = f"""usage: headrace compile -o FILE [--target kfp|vertex] [--config FILE] [FLAGS]
+
+Compile the pipeline into a package. Flags of the steps become the defaults of its parameters.
+
+  -o FILE, --output FILE   where the package goes (.yaml or .json)
+  --target kfp|vertex      the back end it is for (default: kfp); one document serves both
+  --config FILE            YAML or JSON file of flags; those on the command line win
+
+example:
+{EXAMPLE}
+
+`headrace run --help` lists the flags."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Write the package and say where."""
-    parser = argparse.ArgumentParser(prog="headrace compile", add_help=False, allow_abbrev=False)
-    parser.add_argument("-o", "--output", metavar="FILE")
+    if {"-h", "--help"} & set(argv):
+        print(USAGE)
+        return EXIT_DONE
+    parser = OwnFlags("compile")
+    parser.add_argument("-o", "--output")
     parser.add_argument("--target", choices=("kfp", "vertex"), default="kfp")
-    known, rest = parser.parse_known_args(argv)
-    values = flags("compile", rest, f"{DESCRIPTION}\n\n{OPTIONS}", EXAMPLE)
-    if not known.output:
+    own, rest = parser.parse_known_args(argv)
+    values = flags("compile", rest, "Flags of the steps.", EXAMPLE)
+    if not own.output:
         raise InputError("-o FILE is missing", "say where the package goes: headrace compile -o pipeline.yaml")
-    path = Path(known.output)
+    path = Path(own.output)
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path} is no name of a package; expected one that ends in {', '.join(SUFFIXES)}")
+    parameters(values)
     open_store(str(path.parent)).check_writable()
     path.parent.mkdir(parents=True, exist_ok=True)
     compile_package(path, values)
     print(path)
     return EXIT_DONE
-
-
-OPTIONS = """  -o FILE, --output FILE   where the package goes (.yaml or .json)
-  --target kfp|vertex      the back end it is for (default: kfp); one document serves both"""
 
 
 def compile_package(path: Path, values: dict[str, Any]) -> None:

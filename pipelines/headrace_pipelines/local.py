@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -15,14 +16,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from headrace.artifacts.files import write_json
 from headrace.artifacts.outcome import OUTCOME, read_outcome
 from headrace.artifacts.storage import open_store
-from headrace.errors import EXIT_DONE, EXIT_FAILURE
-from headrace_pipelines.parameters import absolute, flags, parameters
+from headrace.errors import EXIT_DONE, EXIT_FAILURE, EXIT_PREEMPTED
+from headrace_pipelines.parameters import absolute, flags, parameters, require
 from headrace_pipelines.showing import Showing, summary
 
 STEPS = ("validate", "train", "evaluate")
@@ -31,6 +33,7 @@ DEFAULT_ROOT = "runs"
 LOOK_EVERY_S = 0.3
 TERM_GRACE_S = 30.0
 LOG_LINES = 40
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 DESCRIPTION = "Run the whole pipeline on this machine: validate, train, evaluate, publish."
 EXAMPLE = "  headrace run --config examples/quickstart.yaml --max_steps 50"
@@ -39,6 +42,8 @@ EXAMPLE = "  headrace run --config examples/quickstart.yaml --max_steps 50"
 def main(argv: Sequence[str]) -> int:
     """Run the pipeline; the exit code of the step that failed, or 0. The last line printed is the report's path."""
     values = flags("run", argv, DESCRIPTION, EXAMPLE)
+    require(values)
+    parameters(values)  # what cannot run leaves no folder behind
     folder = new_folder(Path(str(values.get("output_dir") or DEFAULT_ROOT)))
     publish = values.get("publish") or str(folder / "published")
     chosen = parameters({**values, "publish": absolute(str(publish))}, str(folder.absolute()))
@@ -63,28 +68,35 @@ def new_folder(root: Path) -> Path:
 
 
 def supervise(folder: Path) -> int:
-    """Run the DAG of a folder in a child and show how it gets on; its exit code. Ends its children when stopped."""
+    """Run the DAG of a folder in a child and show how it gets on; its exit code.
+
+    The child leads a group of its own and ends it when this process is gone: its standard input then ends.
+    """
     with (folder / LOG).open("wb") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "headrace_pipelines.child", str(folder)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            # A folder called `datasets` or a file `evaluate.py` where the user stands must not be imported.
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"},
         )  # fmt: skip
-        previous = {s: signal.signal(s, _stopped) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-        try:
-            with Showing(folder, STEPS) as showing:
-                while child.poll() is None:
-                    showing.look()
-                    time.sleep(LOOK_EVERY_S)
+    previous = {s: signal.signal(s, _stopped) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        with Showing(folder, STEPS) as showing:
+            while child.poll() is None:
                 showing.look()
-        except _Stopped as stopped:
-            end(child)
-            print(f"headrace: stopped by {stopped.signal.name}; files are in {folder}", file=sys.stderr)
-            return 128 + stopped.signal
-        finally:
-            end(child)
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+                time.sleep(LOOK_EVERY_S)
+            showing.look()
+    except _Stopped as stopped:
+        for number in previous:  # asked twice: at once
+            signal.signal(number, lambda *_: _signal_group(child.pid, signal.SIGKILL))
+        print(f"headrace: {stopped.signal.name}: ending the steps; files stay in {folder}", file=sys.stderr)
+        end(child)
+        preempted = any(outcome["code"] == EXIT_PREEMPTED for outcome in outcomes(folder).values())
+        return EXIT_PREEMPTED if preempted else 128 + stopped.signal
+    finally:
+        end(child)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return exit_code(folder, child.returncode)
 
 
@@ -101,18 +113,32 @@ def _stopped(number: int, _frame: object) -> None:
 def end(child: subprocess.Popen[bytes]) -> None:
     """Stop a child and everything it started: SIGTERM to its group, SIGKILL to what is left after the grace."""
     for number, grace in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(child.pid, number)
-        except ProcessLookupError:
-            return
+        if not _any_alive(child.pid):
+            break
+        _signal_group(child.pid, number)
         until = time.monotonic() + grace
-        while time.monotonic() < until:
-            child.poll()
-            try:
-                os.killpg(child.pid, 0)
-            except ProcessLookupError:
-                return
+        while _any_alive(child.pid) and time.monotonic() < until:
             time.sleep(0.05)
+    child.wait()
+    if child.stdin is not None:
+        child.stdin.close()
+
+
+def _signal_group(group: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def _any_alive(group: int) -> bool:
+    """Whether a process of the group still runs; zombies, which wait for whoever should reap them, do not count."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _parent, its_group = stat.read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # it has just ended
+        if its_group == str(group) and state not in "ZX":
+            return True
+    return False
 
 
 def exit_code(folder: Path, child: int) -> int:
@@ -136,7 +162,7 @@ def explain(folder: Path, code: int, *, debug: bool) -> None:
             said = {"step": step, **outcome}
             break
     if not said or code == EXIT_FAILURE or debug:
-        lines = (folder / LOG).read_text("utf-8", "replace").splitlines()
+        lines = COLOURS.sub("", (folder / LOG).read_text("utf-8", "replace")).splitlines()
         print("\n".join(lines[-LOG_LINES:]), file=sys.stderr)
     place = f"{said['step']}: {said['error']}" if said else "the pipeline failed outside of its steps"
     print(f"headrace: error: {place}", file=sys.stderr)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from headrace.errors import InputError
 from headrace.options import parse_mapping
 from headrace.options.parse import arguments, convert, known_flags
 
 TYPED = ("dataset_name", "model_name_or_path", "dataset_config_name", "dataset_revision", "store", "publish")
 GROUPS = ("dataset", "model", "validate", "train", "evaluate", "training")
+REQUIRED = ("dataset_name", "model_name_or_path")
+
+
+class OwnFlags(argparse.ArgumentParser):
+    """Parses what belongs to a command itself; InputError for a mistake."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(prog=f"headrace {command}", add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, f"`{self.prog} --help` shows the flags")
 
 
 def flags(command: str, argv: Sequence[str], description: str, example: str) -> dict[str, Any]:
@@ -23,10 +36,31 @@ def flags(command: str, argv: Sequence[str], description: str, example: str) -> 
 
 
 def parameters(values: Mapping[str, Any], output_root: str = "") -> dict[str, Any]:
-    """The pipeline's parameters. output_dir is each step's own, so it is left out."""
+    """The pipeline's parameters. output_dir is each step's own, so it is left out.
+
+    InputError for what must not lie in a package that others read, and for a pipeline with nothing to evaluate.
+    """
+    if values.get("hub_token"):
+        raise InputError(
+            "--hub_token would lie in the pipeline's parameters for everyone to read", "set HF_TOKEN for the steps"
+        )
+    if values.get("do_train") is False:
+        raise InputError(
+            "--do_train is false, but the pipeline evaluates what it trains",
+            "use `headrace train` to prepare data only, `headrace evaluate` to score a model",
+        )
     typed = {name: str(values.get(name) or "") for name in TYPED}
     rest = {name: v for name, v in values.items() if name not in (*TYPED, "output_dir") and v is not None}
     return {**typed, "arguments": rest, "output_root": output_root}
+
+
+def require(values: Mapping[str, Any]) -> None:
+    """InputError for the first parameter that a run cannot do without."""
+    for name in REQUIRED:
+        if not values.get(name):
+            raise InputError(
+                f"--{name} is missing", "give it as a flag or in the --config file; `--help` has an example"
+            )
 
 
 def absolute(path: str) -> str:

@@ -25,7 +25,18 @@ def pipeline(
     publish: str = "",
     output_root: str = "",
 ) -> None:
-    """Validate, then train and evaluate unless the verdict is a no-go, which ends in a failing task."""
+    """Validate, then train and evaluate unless the verdict is a no-go, which ends in a failing task.
+
+    Args:
+        dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
+        model_name_or_path: Hub name, folder or URI of the model to start from.
+        dataset_config_name: configuration of a Hub dataset.
+        dataset_revision: branch, tag or commit of a Hub dataset; its commit is recorded.
+        arguments: further flags of the steps by name, every one of TrainingArguments among them.
+        store: folder or gs:// URI where checkpoints are committed; empty for the model artifact.
+        publish: folder or gs:// URI to publish to; empty for an artifact of the run.
+        output_root: folder that all steps see, each to write in one of its own below; empty for none.
+    """
     data = {
         "dataset_name": dataset_name,
         "dataset_config_name": dataset_config_name,
@@ -35,12 +46,13 @@ def pipeline(
     }
     looked = validate(model_name_or_path=model_name_or_path, **data)
     looked.set_caching_options(False)  # a name may hold other data tomorrow
-    with dsl.If(looked.outputs["Output"] == NO_GO, name="no-go"):
-        refuse(reason="validation says no-go: see its report").set_caching_options(False)
+    with dsl.If(looked.outputs["verdict"] == NO_GO, name="no-go"):
+        refuse(reason=looked.outputs["reason"]).set_caching_options(False)
     with dsl.Else(name="go"):
         trained = train(
             model_name_or_path=model_name_or_path,
             manifest=looked.outputs["manifest"],
+            findings=looked.outputs["findings"],
             heldout=looked.outputs["heldout"],
             store=store,
             **data,

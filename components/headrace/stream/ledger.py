@@ -1,0 +1,141 @@
+"""The order ledger: what each step trained, as one number a step, and where the lanes stood every so often.
+
+Append-only, in a folder beside the checkpoints, and kept when checkpoints are pruned. Every start of a run writes
+files of its own, one a rank: `START-RANK-of-RANKS.bin` with records of (step, partial digest), and `.jsonl` with
+cursors. A step's digest is the sum of its ranks' parts, so ranks need not talk. A start that goes on from step s
+takes the place of everything written earlier about steps after s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from headrace.stream.batches import merge_states
+
+FOLDER = "ledger"
+CURSORS_EVERY = 100
+"""Steps between two places from which the order can be replayed."""
+_RECORD = struct.Struct("<QQ")
+_MASK = (1 << 64) - 1
+_NAME = re.compile(r"(\d{6})-(\d{5})-of-(\d{5})\.bin")
+
+
+def sample_digest(number: int, ids: NDArray[np.int32]) -> int:
+    """64-bit xxh3 of a sample's global number and its token ids as little-endian int32."""
+    digest = xxhash.xxh3_64(number.to_bytes(8, "little"))
+    digest.update(np.ascontiguousarray(ids, "<i4").tobytes())
+    return digest.intdigest()
+
+
+def step_digest(samples: Iterable[tuple[int, NDArray[np.int32]]]) -> int:
+    """The sum of samples' digests mod 2⁶⁴: the same for any order and any division among ranks."""
+    return sum(sample_digest(number, ids) for number, ids in samples) & _MASK
+
+
+def next_start(folder: Path) -> int:
+    """The number of the next start of a run: one more than any that wrote here."""
+    return 1 + max((int(m[1]) for p in folder.glob("*.bin") if (m := _NAME.fullmatch(p.name))), default=0)
+
+
+class LedgerWriter:
+    """What one rank writes during one start."""
+
+    def __init__(self, folder: Path, *, start: int, rank: int, world_size: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"{start:06d}-{rank:05d}-of-{world_size:05d}"
+        self._digests = (folder / f"{stem}.bin").open("ab")
+        self._cursors = (folder / f"{stem}.jsonl").open("ab")
+
+    def append(self, step: int, digest: int) -> None:
+        """Note this rank's part of a step's digest."""
+        self._digests.write(_RECORD.pack(step, digest))
+
+    def note(self, state: Mapping[str, Any]) -> None:
+        """Note where this rank's lanes stand after a step."""
+        self._cursors.write(json.dumps(state, separators=(",", ":")).encode() + b"\n")
+
+    def flush(self) -> None:
+        """Bring everything to the disk: before a checkpoint that refers to it counts."""
+        for file in (self._digests, self._cursors):
+            _sync(file)
+
+    def close(self) -> None:
+        """Flush and close."""
+        for file in (self._digests, self._cursors):
+            _sync(file)
+            file.close()
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a run's folder says. digests: by step; states: of all lanes, by step, ascending."""
+
+    digests: dict[int, int]
+    states: dict[int, dict[str, Any]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Ledger:
+        """The ledger in a folder; empty when there is none. A record cut short by a crash is left out."""
+        starts: dict[int, dict[tuple[int, int], Path]] = {}
+        for path in sorted(folder.glob("*.bin")):
+            if match := _NAME.fullmatch(path.name):
+                starts.setdefault(int(match[1]), {})[int(match[2]), int(match[3])] = path
+        digests: dict[int, int] = {}
+        states: dict[int, dict[str, Any]] = {}
+        for _, files in sorted(starts.items()):
+            found, first = _digests(files)
+            digests = {step: d for step, d in digests.items() if first is None or step < first} | found
+            states = {step: s for step, s in states.items() if first is None or step < first} | _states(files)
+        return cls(digests, dict(sorted(states.items())))
+
+    def head(self, step: int) -> str:
+        """Hex SHA-256 over (step, digest) of every step up to one; empty when one of them is missing."""
+        if any(s not in self.digests for s in range(1, step + 1)):
+            return ""
+        records = b"".join(_RECORD.pack(s, self.digests[s]) for s in range(1, step + 1))
+        return hashlib.sha256(records).hexdigest()
+
+    def nearest(self, step: int) -> dict[str, Any] | None:
+        """The latest state at or before a step; None when the order must be replayed from its beginning."""
+        before = [s for s in self.states if s <= step]
+        return self.states[max(before)] if before else None
+
+
+def _digests(files: Mapping[tuple[int, int], Path]) -> tuple[dict[int, int], int | None]:
+    """A start's digests of the steps that all its ranks wrote, and the first step that any wrote."""
+    parts: dict[int, list[int]] = {}
+    for path in files.values():
+        data = path.read_bytes()
+        for step, digest in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size]):
+            parts.setdefault(step, []).append(digest)
+    ranks = max((n for _, n in files), default=1)
+    whole = {step: sum(p) & _MASK for step, p in parts.items() if len(p) == ranks}
+    return whole, min(parts, default=None)
+
+
+def _states(files: Mapping[tuple[int, int], Path]) -> dict[int, dict[str, Any]]:
+    parts: dict[int, dict[int, dict[str, Any]]] = {}
+    for (rank, _), path in files.items():
+        lines = path.with_suffix(".jsonl").read_bytes() if path.with_suffix(".jsonl").is_file() else b""
+        for line in lines[: lines.rfind(b"\n") + 1].splitlines():
+            state = json.loads(line)
+            parts.setdefault(int(state["step"]), {})[rank] = state
+    ranks = max((n for _, n in files), default=1)
+    return {step: merge_states([p[r] for r in sorted(p)]) for step, p in parts.items() if len(p) == ranks}

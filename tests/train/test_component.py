@@ -1,0 +1,79 @@
+"""The training component, called as kfp calls it: with real artifacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import dsl
+
+from headrace.artifacts.checkpoint import CheckpointRef, fetch
+from headrace.artifacts.files import read_json, write_json
+from headrace.errors import InputError
+from headrace.inputs import open_heldout, open_manifest, open_reader
+from headrace.options import parse_mapping
+from headrace.train.component import train as component
+from tests.artifact_of import artifact
+
+
+@pytest.fixture(scope="session")
+def looked(flags: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dsl.Artifact]:
+    """What validation hands on."""
+    folder = tmp_path_factory.mktemp("looked")
+    options = parse_mapping(flags)
+    manifest = open_manifest(options)
+    heldout = open_heldout(options, manifest, open_reader(options, manifest))
+    assert heldout is not None
+    write_json(folder / "manifest", manifest.to_json())
+    heldout.write(folder / "heldout")
+    write_json(folder / "findings", {"verdict": "go"})
+    return {
+        "manifest": artifact(dsl.Artifact, folder, "manifest"),
+        "findings": artifact(dsl.Artifact, folder, "findings"),
+        "heldout": artifact(dsl.Dataset, folder, "heldout"),
+    }
+
+
+def call(flags: dict[str, Any], looked: dict[str, dsl.Artifact], folder: Path, **changed: Any) -> dict[str, Any]:
+    made = {"model": artifact(dsl.Model, folder, "model"), "metrics": artifact(dsl.Metrics, folder, "metrics")}
+    arguments = {k: v for k, v in flags.items() if k not in ("dataset_name", "model_name_or_path")}
+    # As they come out of JSON: whole numbers as floats.
+    arguments |= {"max_steps": 2.0, "save_steps": 2.0}
+    component.python_func(
+        dataset_name=flags["dataset_name"], model_name_or_path=flags["model_name_or_path"], arguments=arguments,
+        **looked, **made, **changed,
+    )  # fmt: skip
+    return made
+
+
+def test_without_a_place_to_keep_it_the_model_lies_in_its_artifact(
+    flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path
+) -> None:
+    made = call(flags, looked, tmp_path)
+    folder = Path(made["model"].path)
+    assert (folder / "model.safetensors").is_file() and CheckpointRef.read(folder).uri == "."
+    assert read_json(folder / "validation.json") == {"verdict": "go"}
+    assert made["model"].metadata["step"] == 2 and made["metrics"].metadata["train_loss"] > 0
+
+
+@pytest.mark.parametrize("keep", ["output_root", "store"])
+def test_kept_elsewhere_the_artifact_only_points_to_it(
+    keep: str, flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path
+) -> None:
+    made = call(flags, looked, tmp_path, **{keep: str(tmp_path / "kept")})
+    folder = Path(made["model"].path)
+    assert [p.name for p in folder.iterdir()] == ["checkpoint.json"]
+    fetched = fetch(str(folder), tmp_path / "scratch")
+    assert (fetched.folder / "model.safetensors").is_file() and str(fetched.folder).startswith(str(tmp_path / "kept"))
+
+
+def test_a_limit_meant_for_evaluation_is_not_refused_here(
+    flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path
+) -> None:
+    call({**flags, "max_eval_samples": 3}, looked, tmp_path)
+
+
+def test_a_mistake_is_raised(flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="dataset_block_size is 4096"):
+        call({**flags, "dataset_block_size": 4096}, looked, tmp_path)
