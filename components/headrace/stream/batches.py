@@ -8,21 +8,23 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.errors import DamagedCheckpoint, InputError
-from headrace.stream.lane import Cursor, Feed, Lane, Sample, expected_samples
+from headrace.errors import InputError
+from headrace.stream.digest import step_digest
+from headrace.stream.lane import Feed, Sample
 from headrace.stream.manifest import Manifest
-from headrace.stream.order import exact_world_sizes, largest_share, share
+from headrace.stream.order import exact_world_sizes, largest_share
 from headrace.stream.packing import place
 from headrace.stream.plan import Plan
+from headrace.stream.steps import StepReader
 
 _NOTHING = np.empty(0, np.int32)
-STATES_KEPT = 1_024
-"""Steps whose state is remembered: more than any reader is ahead of the optimizer."""
+STEPS_REMEMBERED = 1_024
+"""Steps whose state is remembered: more than the stream is ever ahead of the optimizer."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,13 @@ def efficiency(plan: Plan, *, world_size: int, batch: int) -> float:
     return plan.global_batch / (world_size * batch * accumulation(plan, world_size=world_size, batch=batch))
 
 
+class Trained(NamedTuple):
+    """What a step trained on this rank. digest: its part of the step's, see `ledger`."""
+
+    lanes: dict[str, list[int]]
+    digest: int
+
+
 class RankStream:
     """Micro-batches of one rank without end, made ahead in a thread; `accumulation` of them make a step.
 
@@ -79,20 +88,12 @@ class RankStream:
         self.plan, self.world_size, self.rank, self.batch = plan, world_size, rank, batch
         self.accumulation = accumulation(plan, world_size=world_size, batch=batch)
         self.efficiency = efficiency(plan, world_size=world_size, batch=batch)
-        self.step = int(state["step"]) if state else 0
-        cursors = _cursors(plan, state)
         self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="headrace-encode")
-        order = plan.order(manifest)
-        self._lanes = {
-            lane: Lane(
-                lane, order, feed, plan.block,
-                cursor=cursors.get(lane), epochs=epochs, grouped=plan.grouped, pool=self._pool,
-            )
-            for lane in range(rank, plan.lanes, world_size)
-        }  # fmt: skip
-        self._finite = epochs is not None
-        self._cursors = {str(lane): list(cursors.get(lane) or Cursor(0, 0, 0, 0, 0, 0)) for lane in self._lanes}
-        self._states: OrderedDict[int, dict[str, list[int]]] = OrderedDict({self.step: dict(self._cursors)})
+        self._reader = StepReader(
+            plan, manifest, feed, world_size=world_size, rank=rank, epochs=epochs, state=state, pool=self._pool
+        )
+        self._trained: OrderedDict[int, Trained] = OrderedDict()
+        self._remember(0)
         self._made: queue.Queue[MicroBatch | BaseException] = queue.Queue(max(2, min(64, 2 * self.accumulation)))
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -112,9 +113,11 @@ class RankStream:
 
     def state_at(self, step: int) -> dict[str, Any]:
         """This rank's part of the state after an optimizer step, whatever was made ahead."""
-        if step not in self._states:
-            raise KeyError(f"step {step} is not among the {len(self._states)} steps remembered")
-        return {"step": step, "lanes": self._states[step]}
+        return {"step": step, "lanes": self._at(step).lanes}
+
+    def digest_at(self, step: int) -> int:
+        """This rank's part of the digest of an optimizer step."""
+        return self._at(step).digest
 
     def close(self) -> None:
         """Stop the threads; what was made ahead is thrown away."""
@@ -123,37 +126,38 @@ class RankStream:
             self._thread.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def _at(self, step: int) -> Trained:
+        if step not in self._trained:
+            raise KeyError(f"step {step} is not among the {len(self._trained)} steps remembered")
+        return self._trained[step]
+
+    def _remember(self, digest: int) -> None:
+        self._trained[self._reader.step] = Trained(self._reader.state["lanes"], digest)
+        while len(self._trained) > STEPS_REMEMBERED:
+            self._trained.popitem(last=False)
+
     def _produce(self) -> None:
         try:
             while not self._stop.is_set():
-                self._produce_step(self.step + 1)
+                self._produce_step()
         except BaseException as error:  # raised again in the reader's thread
             self._put(error)
 
-    def _produce_step(self, step: int) -> None:
-        numbers = share(
-            step, global_batch=self.plan.global_batch, lanes=self.plan.lanes,
-            world_size=self.world_size, rank=self.rank,
-        )  # fmt: skip
-        samples = [self._lanes[g % self.plan.lanes].next() for g in numbers]
-        ended = self._finite and all(lane.ended for lane in self._lanes.values())
-        for n in {g % self.plan.lanes for g in numbers}:  # the others stand where they stood
-            self._cursors[str(n)] = list(self._lanes[n].cursor)
-        self._states[step] = dict(self._cursors)
-        while len(self._states) > STATES_KEPT:
-            self._states.popitem(last=False)
-        self.step = step
+    def _produce_step(self) -> None:
+        found = self._reader.next_step()
+        self._remember(step_digest((g, s.ids) for g, s in found if s is not None))
+        samples, ended = [s for _, s in found], self._reader.ended
         for a in range(self.accumulation):
-            self._put(self._batch(step, samples[a * self.batch : (a + 1) * self.batch], ended))
+            self._put(self._batch(samples[a * self.batch : (a + 1) * self.batch], ended))
 
-    def _batch(self, step: int, samples: Sequence[Sample | None], ended: bool) -> MicroBatch:
+    def _batch(self, samples: Sequence[Sample | None], ended: bool) -> MicroBatch:
         shape = (self.batch, self.plan.block)
         arrays = np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64)
         rows = [*samples, *(None,) * (self.batch - len(samples))]
         for row, sample in enumerate(rows):
             ids, starts = (_NOTHING, ()) if sample is None else (sample.ids, sample.starts)
             place(ids, starts, self.plan.eos_id, *(a[row] for a in arrays))
-        return MicroBatch(*arrays, step, sum(len(s.ids) for s in samples if s), ended)
+        return MicroBatch(*arrays, self._reader.step, sum(len(s.ids) for s in samples if s), ended)
 
     def _put(self, item: MicroBatch | BaseException) -> None:
         while not self._stop.is_set():
@@ -162,35 +166,3 @@ class RankStream:
                 return
             except queue.Full:
                 continue
-
-
-def _cursors(plan: Plan, state: Mapping[str, Any] | None) -> dict[int, Cursor]:
-    if state is None:
-        return {}
-    cursors = {int(lane): Cursor(*place) for lane, place in state["lanes"].items()}
-    if sorted(cursors) != list(range(plan.lanes)):
-        raise DamagedCheckpoint(
-            f"the data state holds {len(cursors)} lanes; the plan has {plan.lanes}", "use another checkpoint"
-        )
-    for lane, cursor in cursors.items():
-        expected = expected_samples(int(state["step"]), lane, global_batch=plan.global_batch, lanes=plan.lanes)
-        if cursor.samples != expected:
-            raise DamagedCheckpoint(
-                f"lane {lane} stands at sample {cursor.samples}; after step {state['step']} it must be {expected}",
-                "use another checkpoint",
-            )
-    return cursors
-
-
-def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One state from all ranks' parts; DamagedCheckpoint unless they are of one step and share no lane."""
-    steps = {int(s["step"]) for s in states}
-    if len(steps) != 1:
-        raise DamagedCheckpoint(f"the ranks' data states are of the steps {sorted(steps)}", "use another checkpoint")
-    lanes: dict[str, list[int]] = {}
-    for state in states:
-        for lane, cursor in state["lanes"].items():
-            if lane in lanes:
-                raise DamagedCheckpoint(f"two ranks hold lane {lane}", "use another checkpoint")
-            lanes[lane] = list(cursor)
-    return {"step": steps.pop(), "lanes": {k: lanes[k] for k in sorted(lanes, key=int)}}

@@ -13,35 +13,19 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-import xxhash
-from numpy.typing import NDArray
-
-from headrace.stream.batches import merge_states
+from headrace.stream.digest import MASK
+from headrace.stream.steps import merge_states
 
 FOLDER = "ledger"
 CURSORS_EVERY = 100
 """Steps between two places from which the order can be replayed."""
 _RECORD = struct.Struct("<QQ")
-_MASK = (1 << 64) - 1
 _NAME = re.compile(r"(\d{6})-(\d{5})-of-(\d{5})\.bin")
-
-
-def sample_digest(number: int, ids: NDArray[np.int32]) -> int:
-    """64-bit xxh3 of a sample's global number and its token ids as little-endian int32."""
-    digest = xxhash.xxh3_64(number.to_bytes(8, "little"))
-    digest.update(np.ascontiguousarray(ids, "<i4").tobytes())
-    return digest.intdigest()
-
-
-def step_digest(samples: Iterable[tuple[int, NDArray[np.int32]]]) -> int:
-    """The sum of samples' digests mod 2⁶⁴: the same for any order and any division among ranks."""
-    return sum(sample_digest(number, ids) for number, ids in samples) & _MASK
 
 
 def next_start(folder: Path) -> int:
@@ -50,37 +34,33 @@ def next_start(folder: Path) -> int:
 
 
 class LedgerWriter:
-    """What one rank writes during one start."""
+    """What one rank writes during one start: kept in memory until `flush`, as steps after a checkpoint are redone."""
 
     def __init__(self, folder: Path, *, start: int, rank: int, world_size: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        stem = f"{start:06d}-{rank:05d}-of-{world_size:05d}"
-        self._digests = (folder / f"{stem}.bin").open("ab")
-        self._cursors = (folder / f"{stem}.jsonl").open("ab")
+        self._path = folder / f"{start:06d}-{rank:05d}-of-{world_size:05d}.bin"
+        self._records, self._lines = bytearray(), bytearray()
 
     def append(self, step: int, digest: int) -> None:
         """Note this rank's part of a step's digest."""
-        self._digests.write(_RECORD.pack(step, digest))
+        self._records += _RECORD.pack(step, digest)
 
     def note(self, state: Mapping[str, Any]) -> None:
         """Note where this rank's lanes stand after a step."""
-        self._cursors.write(json.dumps(state, separators=(",", ":")).encode() + b"\n")
+        self._lines += json.dumps(state, separators=(",", ":")).encode() + b"\n"
 
     def flush(self) -> None:
         """Bring everything to the disk: before a checkpoint that refers to it counts."""
-        for file in (self._digests, self._cursors):
-            _sync(file)
-
-    def close(self) -> None:
-        """Flush and close."""
-        for file in (self._digests, self._cursors):
-            _sync(file)
-            file.close()
+        _append(self._path, self._records)
+        _append(self._path.with_suffix(".jsonl"), self._lines)
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _append(path: Path, data: bytearray) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    data.clear()
 
 
 @dataclass(frozen=True)
@@ -126,7 +106,7 @@ def _digests(files: Mapping[tuple[int, int], Path]) -> tuple[dict[int, int], int
         for step, digest in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size]):
             parts.setdefault(step, []).append(digest)
     ranks = max((n for _, n in files), default=1)
-    whole = {step: sum(p) & _MASK for step, p in parts.items() if len(p) == ranks}
+    whole = {step: sum(p) & MASK for step, p in parts.items() if len(p) == ranks}
     return whole, min(parts, default=None)
 
 

@@ -32,6 +32,7 @@ from headrace.artifacts.outcome import OUTCOME, PROGRESS
 from headrace.artifacts.storage import LocalStore, Store, open_store
 from headrace.errors import DamagedCheckpoint, InputError
 from headrace.options import Options
+from headrace.stream.ledger import FOLDER
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,17 @@ class Checkpoints:
                 f"{found.folder} is of the run {found.state['run_id']}; --run_id is {options.train.run_id}",
                 "leave out --run_id to go on with that run, or name a new --output_dir (and --store)",
             )
+        if found is not None:
+            self._take_up_ledger(found.folder)
         return found
+
+    def _take_up_ledger(self, folder: Path) -> None:
+        """Bring what earlier starts wrote in the store, or beside a checkpoint of another folder."""
+        places = [self.store.child(FOLDER)] if self.store else []
+        for place in (*places, LocalStore(folder.parent / FOLDER)):
+            for name in place.names():
+                if not (self.output_dir / FOLDER / name).is_file():
+                    place.download_file(name, self.output_dir / FOLDER / name)
 
     def _refuse_used_place(self, flag: str) -> None:
         there = [str(folder) for folder, _ in committed(self.output_dir).found]
@@ -149,11 +160,12 @@ class Checkpoints:
             fetched.folder.replace(target)
         return Resume(target, fetched.record, fetched.state)
 
-    def commit(self, folder: Path, state: Mapping[str, Any], best: Path | None) -> CommitRecord:
+    def commit(self, folder: Path, state: Mapping[str, Any], best: Path | None, ledger_head: str) -> CommitRecord:
         """Write the data state, commit, upload, prune."""
         write_json(folder / DATA_STATE, state)
-        record = commit(folder, step=int(state["step"]), plan_hash=str(state["plan_hash"]))
+        record = commit(folder, step=int(state["step"]), plan_hash=str(state["plan_hash"]), ledger_head=ledger_head)
         if self.store is not None:
+            self.store.child(FOLDER).upload_folder(self.output_dir / FOLDER)
             there = self.store.child(folder.name)
             there.delete(COMMIT)  # of an earlier attempt: it must not vouch for a mixture
             there.upload_folder(folder)
@@ -180,11 +192,12 @@ class Checkpoints:
             for file in there.names():
                 there.delete(file)
 
-    def publish(self, names: list[str], *, step: int, plan_hash: str) -> CommitRecord:
+    def publish(self, names: list[str], *, step: int, plan_hash: str, ledger_head: str) -> CommitRecord:
         """Commit the final model in the output folder, and put it at the top of the store."""
-        record = commit(self.output_dir, step=step, plan_hash=plan_hash, names=names)
-        CheckpointRef(uri=".", commit_hash=record.hash, step=step).write(self.output_dir)
+        record = commit(self.output_dir, step=step, plan_hash=plan_hash, ledger_head=ledger_head, names=names)
+        CheckpointRef(uri=".", commit_hash=record.hash, step=step, ledger_head=ledger_head).write(self.output_dir)
         if self.store is not None:
+            self.store.child(FOLDER).upload_folder(self.output_dir / FOLDER)
             for name in (REFERENCE, COMMIT):
                 self.store.delete(name)
             for name in (*names, COMMIT, REFERENCE):

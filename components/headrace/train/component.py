@@ -34,12 +34,14 @@ def train(
         manifest: the files and row groups that validation found.
         findings: validation's report as JSON, kept beside the model.
         heldout: the documents that are kept out of training.
-        model: checkpoint.json, which says where the committed model lies; without store and output_root the model.
-        metrics: loss, tokens and throughput of the training.
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset.
         store: folder or gs:// URI where checkpoints are committed.
         output_root: folder for the step's files, in `train`; empty for a temporary one.
+
+    Returns:
+        model: checkpoint.json, which says where the committed model lies; without store and output_root the model.
+        metrics: loss, tokens and throughput of the training.
     """
     from headrace.train import task
 

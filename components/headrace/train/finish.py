@@ -95,7 +95,8 @@ def write_final(
         "history": history(trainer.state.log_history),
     }
     write_json(output_dir / RECORD, record)
-    committed = checkpoints.publish(final_files(output_dir), step=step, plan_hash=data.plan.hash)
+    head = trainer.keeper.head(step)
+    committed = checkpoints.publish(final_files(output_dir), step=step, plan_hash=data.plan.hash, ledger_head=head)
     return {**record, "commit_hash": committed.hash}
 
 

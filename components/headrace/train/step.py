@@ -198,6 +198,7 @@ class Run:
         reporter: Reporter,
     ) -> StreamTrainer:
         from headrace.train.batches import Batches
+        from headrace.train.keeper import Keeper
         from headrace.train.model import open_tokenizer, share_pad, takes_positions
         from headrace.train.progress import Bar
         from headrace.train.trainer import Frozen, StreamTrainer
@@ -217,6 +218,7 @@ class Run:
             model=model, args=self.args, processing_class=tokenizer, tokenizer_file=folder / "tokenizer.json",
             callbacks=[Bar(reporter, batches, self.ranks.world_size)],
             batches=batches, ranks=self.ranks, checkpoints=checkpoints, frozen=frozen, state=state,
+            keeper=Keeper(self.output_dir, self.ranks, stream),
             score=self._scorer(data, reporter) if self.checked.evaluate else None,
         )  # fmt: skip
 

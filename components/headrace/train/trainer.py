@@ -25,10 +25,11 @@ from transformers.trainer_utils import SaveStrategy
 
 from headrace.artifacts.files import finite
 from headrace.scoring.scores import Scores
-from headrace.stream.batches import merge_states
+from headrace.stream.steps import merge_states
 from headrace.train.batches import Batches
 from headrace.train.checkpoints import VERSION, Checkpoints, as_json, make_room
 from headrace.train.data import Horizon
+from headrace.train.keeper import Keeper
 from headrace.train.ranks import Ranks
 
 
@@ -56,6 +57,7 @@ class StreamTrainer(Trainer):
         batches: Batches,
         ranks: Ranks,
         checkpoints: Checkpoints,
+        keeper: Keeper,
         frozen: Frozen,
         state: Mapping[str, Any] | None,
         score: Callable[[nn.Module], Scores] | None,
@@ -65,6 +67,7 @@ class StreamTrainer(Trainer):
         # Trainer asks for an evaluation set before it lets anyone evaluate.
         super().__init__(eval_dataset=[] if score is not None else None, **how)
         self.batches, self.ranks, self.checkpoints, self.frozen = batches, ranks, checkpoints, frozen
+        self.keeper = keeper
         self._score, self._resumed, self._tokenizer_file = score, state, tokenizer_file
         self._started = self._logged_at = time.monotonic()
         self._tokens_logged = 0
@@ -76,6 +79,7 @@ class StreamTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         # First, so that Trainer's own flow sees the last step as the last.
         self.callback_handler.callbacks.insert(0, _Flow(self))
+        self.add_callback(keeper)
 
     @property
     def module(self) -> PreTrainedModel:
@@ -161,9 +165,12 @@ class StreamTrainer(Trainer):
         folder = self.checkpoints.output_dir / f"checkpoint-{self.state.global_step}"
         self.ranks.together(lambda: make_room(folder))
         super()._save_checkpoint(model, trial)
-        state = self._data_state()
-        best = self.state.best_model_checkpoint
-        self.ranks.together(lambda: self.checkpoints.commit(folder, state, Path(best) if best else None))
+        self.keeper.seal(self.state.global_step)
+        state = self._data_state()  # asks all ranks: their parts of the ledger are on the disk now
+        best = Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
+        self.ranks.together(
+            lambda: self.checkpoints.commit(folder, state, best, self.keeper.head(self.state.global_step))
+        )
 
     def _data_state(self) -> dict[str, Any]:
         """The place in the stream, and what Trainer does not save of itself; asks all ranks."""
