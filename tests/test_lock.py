@@ -32,9 +32,7 @@ def test_the_lock_satisfies_pyproject() -> None:
     stale = [
         f"{requirement} (locked: {locked.get(canonicalize_name(requirement.name))})"
         for requirement in asked()
-        if not requirement.specifier.contains(
-            locked.get(canonicalize_name(requirement.name), "0"), prereleases=True
-        )
+        if not requirement.specifier.contains(locked.get(canonicalize_name(requirement.name), "0"), prereleases=True)
     ]
     assert not stale, f"run `make lock`: {stale}"
 

@@ -33,6 +33,8 @@ DEFAULT_ROOT = "runs"
 LOOK_EVERY_S = 0.3
 TERM_GRACE_S = 30.0
 LOG_LINES = 40
+SIGNALLED = 128
+"""Added to a signal's number, as shells do, it is the exit code of what the signal ended."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 DESCRIPTION = "Run the whole pipeline on this machine: validate, train, evaluate, publish."
@@ -49,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
     chosen = parameters({**values, "publish": absolute(str(publish))}, str(folder.absolute()))
     write_json(folder / PARAMETERS, chosen)
     code = supervise(folder)
+    if code >= SIGNALLED:
+        return code
     if code == EXIT_DONE:
         print(summary(folder))
     else:
@@ -92,7 +96,7 @@ def supervise(folder: Path) -> int:
         print(f"headrace: {stopped.signal.name}: ending the steps; files stay in {folder}", file=sys.stderr)
         end(child)
         preempted = any(outcome["code"] == EXIT_PREEMPTED for outcome in outcomes(folder).values())
-        return EXIT_PREEMPTED if preempted else 128 + stopped.signal
+        return EXIT_PREEMPTED if preempted else SIGNALLED + stopped.signal
     finally:
         end(child)
         for number, handler in previous.items():

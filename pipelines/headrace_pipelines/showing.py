@@ -17,6 +17,8 @@ from headrace.artifacts.outcome import OUTCOME, PROGRESS, read_progress
 
 LINE_EVERY_S = 10.0
 """Between lines where no bar can be drawn."""
+SHOWN = {"loss": "loss", "tokens_per_s": "tokens/s"}
+"""Fields of progress.json beside the bar, by what they are called there."""
 
 
 class Showing:
@@ -58,10 +60,10 @@ class Showing:
 
     def _show(self, step: str, state: dict[str, Any]) -> None:
         phase, done, total = str(state["phase"]), state["done"], state["total"]
-        facts = {k: _short(state[k]) for k in ("loss", "tokens_per_s") if state.get(k) is not None}
+        facts = {shown: _short(state[k]) for k, shown in SHOWN.items() if state.get(k) is not None}
         if not self._live:
             if time.monotonic() - self._said >= LINE_EVERY_S:
-                share = f"{done:g}/{total:g}" if total else f"{done:g}"
+                share = f"{done:,}/{total:,}" if total else f"{done:,}"
                 told = "".join(f", {k} {v}" for k, v in facts.items())
                 self._say(f"{step:8s} {phase}: {share} {state['unit']}{told}")
             return

@@ -15,6 +15,7 @@ import pytest
 
 from headrace.artifacts.checkpoint import COMMIT, committed, read_commit, verify
 from headrace.artifacts.files import write_json
+from headrace.stream.ledger import Ledger
 from tests.servers.hub import HubServer, make_dataset_repo, make_model_repo
 from tests.train.conftest import PYDOCS, Train, command_line, environment, logged, losses, sha, strict
 
@@ -83,6 +84,9 @@ def test_killed_after_a_commit_it_goes_on_bit_for_bit(train: Train, flags: dict[
     for name in ("model.safetensors", "checkpoint-40/optimizer.pt", "checkpoint-40/rng_state.pth"):
         assert sha(out / name) == sha(whole / name), name
     assert logged(out) == logged(whole)
+    # What was trained, step by step, is on record, though two processes wrote it.
+    assert Ledger.read(out / "ledger").digests == Ledger.read(whole / "ledger").digests
+    assert read_commit(out).ledger_head == read_commit(whole).ledger_head != ""
 
 
 def _wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
@@ -124,6 +128,7 @@ def test_two_ranks_train_what_one_does(train: Train, flags: dict[str, Any], stil
     two = tmp_path / "two"
     run([*_launchers()["torchrun"], "-m", "headrace.train", *command_line(two, flags, **shared)])
     _same_training(one, two, 2)
+    assert Ledger.read(two / "ledger") == Ledger.read(one / "ledger")
     # A launcher that knows nothing of the first: it goes on from the two ranks' checkpoint, and ends the same.
     third = tmp_path / "third"
     shutil.copytree(two / "checkpoint-2", third / "checkpoint-2")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.artifacts.checkpoint import COMMIT, fetch
+from headrace.artifacts.checkpoint import COMMIT, fetch, read_commit
 from headrace.artifacts.storage import open_store
 from headrace.errors import InputError
 from tests.servers.gcs import GcsServer
@@ -34,7 +34,8 @@ def test_a_run_lives_in_its_bucket(train: Train, finished: Path, uri: str, tmp_p
     train(tmp_path / "first", store=uri, save_total_limit=2)
     store = open_store(uri)
     names = store.names()
-    assert {n.split("/")[0] for n in names if "/" in n} == {"checkpoint-4", "checkpoint-6"}  # checkpoint-2 is pruned
+    # checkpoint-2 is pruned, the ledger never.
+    assert {n.split("/")[0] for n in names if "/" in n} == {"checkpoint-4", "checkpoint-6", "ledger"}
     assert {COMMIT, "checkpoint.json", "model.safetensors", "headrace.json"} <= set(names)
     model = fetch(uri, tmp_path / "scratch").folder
     assert sha(model / "model.safetensors") == sha(finished / "model.safetensors")
@@ -45,6 +46,7 @@ def test_a_run_lives_in_its_bucket(train: Train, finished: Path, uri: str, tmp_p
     assert facts["resumed_from"] == str(tmp_path / "second" / "checkpoint-4")
     assert sha(tmp_path / "second" / "model.safetensors") == sha(finished / "model.safetensors")
     assert losses(tmp_path / "second") == losses(finished)
+    assert read_commit(tmp_path / "second").ledger_head == read_commit(finished).ledger_head != ""
     assert store.exists(f"checkpoint-6/{COMMIT}")
 
     # A damaged one is passed over for the one before.

@@ -31,15 +31,15 @@ def evaluate(
         arguments: further flags of `headrace evaluate` by name.
         model: what the training committed.
         heldout: the documents that were kept out of training.
-        metrics: loss, perplexity, accuracy and bits per byte.
-        report: the run as a page.
-        results: metrics.json, lineage.json and the model card; without publish and output_root the published model too.
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset.
         publish: folder or gs:// URI to publish to.
         output_root: folder for the step's files, in `evaluate`; empty for the artifact's own.
 
     Returns:
+        metrics: loss, perplexity, accuracy and bits per byte.
+        report: the run as a page.
+        results: metrics.json, lineage.json and the model card; without publish and output_root the published model too.
         published: where the model was published.
     """
     from headrace.evaluate import task

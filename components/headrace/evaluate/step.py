@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace import inputs
+from headrace.artifacts.bars import Bars
 from headrace.artifacts.files import write_bytes, write_json
 from headrace.artifacts.report import write_report
 from headrace.artifacts.storage import Store, open_store
@@ -18,7 +19,6 @@ from headrace.errors import InputError
 from headrace.evaluate.card import make_card, table
 from headrace.evaluate.heldout import Chosen, caution, choose
 from headrace.evaluate.lineage import make_lineage
-from headrace.artifacts.bars import Bars
 from headrace.evaluate.publish import Published, publish
 from headrace.evaluate.subject import Subject, open_subject
 from headrace.evaluate.tracking import track

@@ -218,6 +218,7 @@ def build_parser(prog: str, description: str, example: str, groups: Sequence[str
     """A parser of every flag that shows those of `groups` (and, with show_all, all of them)."""
     parser = _Parser(
         prog=prog,
+        usage=f"{prog} [--config FILE] [--FLAG VALUE ...]",
         description=description,
         epilog=f"example:\n{example}",
         allow_abbrev=False,

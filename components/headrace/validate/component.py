@@ -31,17 +31,17 @@ def validate(
         dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
         model_name_or_path: Hub name, folder or URI of the model whose tokenizer is used.
         arguments: further flags of `headrace validate` by name.
+        dataset_config_name: configuration of a Hub dataset.
+        dataset_revision: branch, tag or commit of a Hub dataset.
+        output_root: folder for the step's files, in `validate`; empty for a temporary one.
+
+    Returns:
         report: the report as a page.
         summary: the report as Markdown.
         findings: the report as JSON.
         manifest: the files and row groups that were found, for the training.
         heldout: the documents that are kept out of training.
         metrics: rows, tokens and shares of unusable rows.
-        dataset_config_name: configuration of a Hub dataset.
-        dataset_revision: branch, tag or commit of a Hub dataset.
-        output_root: folder for the step's files, in `validate`; empty for a temporary one.
-
-    Returns:
         verdict: go, warn or no-go.
         reason: why it is no-go, in a line; else empty.
     """

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from headrace.artifacts.bars import Bars
 from headrace.artifacts.files import write_bytes, write_json
 from headrace.artifacts.report import write_validation_report
 from headrace.errors import Refused
@@ -13,7 +14,6 @@ from headrace.options import Options
 from headrace.validate import report as reports
 from headrace.validate import summary
 from headrace.validate.look import Looked, look
-from headrace.artifacts.bars import Bars
 
 REPORT, REPORT_MD, REPORT_HTML = "report.json", "report.md", "report.html"
 MANIFEST, HELDOUT = "manifest.json", "heldout.parquet"
