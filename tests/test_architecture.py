@@ -28,7 +28,11 @@ def test_importing_the_light_half_pulls_in_nothing_heavy(module: str) -> None:
 @pytest.mark.parametrize("room", ["validate", "train", "evaluate"])
 def test_help_of_a_room_needs_nothing_heavy(room: str) -> None:
     code = (
-        f"import runpy, sys\nsys.argv = ['headrace', '--help']\n"
-        f"try:\n    runpy.run_module('headrace.{room}', run_name='__main__')\nexcept SystemExit as e:\n    assert e.code == 0"
+        "import runpy, sys\n"
+        "sys.argv = ['headrace', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('headrace.{room}', run_name='__main__')\n"
+        "except SystemExit as e:\n"
+        "    assert e.code == 0"
     )
     assert loaded_after(code) == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import shutil
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -222,7 +223,7 @@ def build_parser(prog: str, description: str, example: str, groups: Sequence[str
         description=description,
         epilog=f"example:\n{example}",
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_wide,
         add_help=False,
     )
     general = parser.add_argument_group("general")
@@ -244,6 +245,11 @@ def build_parser(prog: str, description: str, example: str, groups: Sequence[str
         shown = flag.group in made and (show_all or flag.group != "training" or flag.name in COMMON_TRAINING)
         _add(made.get(flag.group, parser), flag, shown=shown)
     return parser
+
+
+def _wide(prog: str) -> argparse.HelpFormatter:
+    columns = min(120, shutil.get_terminal_size((110, 24)).columns)
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=36, width=columns)
 
 
 def _add(target: Any, flag: Flag, *, shown: bool) -> None:
