@@ -17,8 +17,8 @@ from headrace.stream.order import Order, Piece
 
 CHUNK_BYTES = 64 << 10
 """Text encoded at once: small, so that a start with many lanes is quick."""
-EMPTY_EPOCHS = 2
-"""A lane that finds no document in V epochs and this many more would look for ever."""
+PATIENCE = 16
+"""A lane stands at one of V runs an epoch, as if drawn: after 16·V epochs it has missed a document once in e¹⁶."""
 
 
 class Cursor(NamedTuple):
@@ -118,6 +118,7 @@ class Lane:
         self._window: tuple[tuple[int, int, int], _Window] | None = None
         self._ahead: tuple[tuple[int, int, int, int], Future[_Chunk]] | None = None
         self._last_found = start.epoch
+        self._patience = PATIENCE * order.lanes
         self.encoded_documents = 0
 
     @property
@@ -165,7 +166,7 @@ class Lane:
         head = self._head
         if self._epochs is not None and head[0] >= self._epochs:
             return False
-        if head[0] - self._last_found > self._order.lanes + EMPTY_EPOCHS:
+        if head[0] - self._last_found > self._patience:
             raise InputError(
                 f"lane {self.lane} found no document to train on in {head[0] - self._last_found} epochs",
                 "the data is empty, blank, or all of it is held out: look at `headrace validate`'s report",
