@@ -155,11 +155,13 @@ def test_i4_a_restart_encodes_no_document_before_the_one_it_stands_in(data: Data
     cursor = lane.cursor
     feed = MemoryFeed(data)
     again = Lane(0, order, feed, plan.block, cursor=Cursor(*json.loads(json.dumps(cursor))))
-    span = (after := again.next()) and after.spans[0]
-    assert span is not None and (span.epoch, span.segment, span.window, span.row, span.start) == cursor[:5]
+    after = again.next()
+    assert after is not None
+    span = after.spans[0]
+    assert (span.epoch, span.segment, span.window, span.row, span.start) == cursor[:5]
     assert feed.encoded[0] == data.rows().index(place_of(data, plan, 0, span))
     mine = lane.next()
-    assert mine is not None and after is not None and mine.spans == after.spans
+    assert mine is not None and mine.spans == after.spans
     assert again.cursor == lane.cursor  # equal places have equal cursors
 
 
@@ -188,10 +190,8 @@ def test_i5_the_loss_of_a_step_does_not_depend_on_how_it_was_divided(
 def test_i6_filler_exactly_where_the_definition_says(lanes: int, global_batch: int, draws: st.DataObject) -> None:
     world_size, batch = draws.draw(st.integers(1, lanes)), draws.draw(st.integers(1, 5))
     plan = make_plan(lanes=lanes, global_batch=global_batch)
-    per_step = [
-        [sum(g % lanes % world_size == r for g in range(s * global_batch, (s + 1) * global_batch)) for r in range(world_size)]
-        for s in range(lanes)
-    ]  # fmt: skip
+    steps = [range(s * global_batch, (s + 1) * global_batch) for s in range(lanes)]
+    per_step = [[sum(g % lanes % world_size == r for g in step) for r in range(world_size)] for step in steps]
     most = max(map(max, per_step))
     assert most == largest_share(global_batch=global_batch, lanes=lanes, world_size=world_size)
     rows = accumulation(plan, world_size=world_size, batch=batch) * batch
@@ -280,8 +280,7 @@ def test_without_a_planted_bug_the_oracle_agrees() -> None:
 
 
 def forget_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Lane.cursor.fget
-    assert whole is not None
+    whole = vars(Lane)["cursor"].fget
     monkeypatch.setattr(Lane, "cursor", property(lambda self: whole(self)._replace(token=0)))
 
 
@@ -296,7 +295,7 @@ def contiguous_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def batch_modulo(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = steps_module.share
+    real = order_module.share
     monkeypatch.setattr(steps_module, "share", lambda step, **how: sorted(real(1, **how)))
 
 
@@ -322,10 +321,11 @@ def accumulate_by_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def lose_short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     real = order_module.cut_windows
-    monkeypatch.setattr(
-        order_module, "cut_windows",
-        lambda line, run, rows, size: tuple(w for w in real(line, run, rows, size) if sum(p.end - p.start for p in w) > 1),
-    )  # fmt: skip
+
+    def cut(*how: Any) -> Any:
+        return tuple(w for w in real(*how) if sum(p.end - p.start for p in w) > 1)
+
+    monkeypatch.setattr(order_module, "cut_windows", cut)
 
 
 def no_rotation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,8 @@ def retrying(
         except pa.ArrowInvalid as error:
             raise DamagedData(f"cannot read {what}: {error}", "replace the file, or leave it out") from error
         except Exception as error:
+            if _refused(error):
+                raise InputError(f"cannot read {what}: {error}", "check access to it, or copy it elsewhere") from error
             if not _transient(error):
                 raise
             left = deadline_s - (clock() - began)
@@ -68,10 +70,21 @@ def _is_damage(error: Exception) -> bool:
     return type(error) is OSError and error.errno is None
 
 
+def _refused(error: Exception) -> bool:
+    """Whether a server said no, or cannot be read by ranges: asking again is no use."""
+    status = _status(error)
+    return isinstance(error, ValueError) if status is None else status != 429 and 400 <= status < 500
+
+
+def _status(error: Exception) -> int | None:
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
 def _transient(error: Exception) -> bool:
     """Whether a later attempt may work: network and server faults, told by their kind or HTTP status."""
-    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(status, int):
+    status = _status(error)
+    if status is not None:
         return status == 429 or status >= 500
     if isinstance(error, OSError | TimeoutError | EOFError):
         return True

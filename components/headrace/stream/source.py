@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,8 +179,7 @@ def _uris(name: str, split: str, shown: str = "") -> _Found:
             uris = [fs.unstrip_protocol(p) for p in fs.glob(path)]
             prefix = fs.unstrip_protocol(path[: min(path.index(c) for c in "*?[" if c in path)]).rpartition("/")[0]
         elif name.endswith(".parquet") or not fs.isdir(path):
-            if not fs.exists(path):
-                raise FileNotFoundError(shown)
+            fs.info(path)
             uris, prefix = [name], name.rpartition("/")[0]
         else:
             patterns: Any = sanitize_patterns(get_data_patterns(name.rstrip("/")))
@@ -200,18 +199,18 @@ def _uris(name: str, split: str, shown: str = "") -> _Found:
         raise unreachable(shown, error) from error
 
 
-def unreachable(name: str, error: Exception) -> HeadraceError:
-    """Why a place could not be read: InputError where trying again is no use."""
-    text = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}".rstrip(": ")
+def unreachable(name: str, error: Exception) -> InputError:
+    """Why a place could not be read, as an error that says what to change."""
+    first = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
     status = _status(error)
-    if (
-        isinstance(error, FileNotFoundError)
-        or status == 404
-        or type(error).__name__ in ("DataFilesNotFoundError", "EmptyDatasetError")
-    ):
-        return InputError(f"there is nothing at {name}", "check the name of the bucket and the path")
     if isinstance(error, PermissionError) or status in (401, 403) or "credential" in text.lower():
         return InputError(f"may not read {name}: {text}", "give this account access to it, or check its credentials")
+    broken = next((e for e in _chain(error) if _is_connection(e)), None)
+    if broken is not None:
+        return InputError(f"cannot reach {name}: {broken}", "check the address and the network, then run again")
+    if isinstance(error, FileNotFoundError) or status == 404 or type(error).__name__ in NOTHING_THERE:
+        return InputError(f"there is nothing at {name}", "check the name of the bucket and the path")
     if isinstance(error, ImportError):
         return InputError(f"no reader is installed for {name}: {text}")
     if isinstance(error, ValueError) and "protocol" in text.lower():
@@ -219,16 +218,27 @@ def unreachable(name: str, error: Exception) -> HeadraceError:
     return InputError(f"cannot reach {name}: {text}", "check the address and the network, then run again")
 
 
-def _status(error: BaseException | None) -> int | None:
+NOTHING_THERE = ("DataFilesNotFoundError", "EmptyDatasetError")  # of `datasets`, not imported for an error's sake
+
+
+def _is_connection(error: BaseException) -> bool:
+    return isinstance(error, ConnectionError | TimeoutError) or type(error).__name__.startswith("ClientConnect")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        for holder in (error, getattr(error, "response", None)):
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error or one of its causes carries."""
+    for link in _chain(error):
+        for holder in (link, getattr(link, "response", None)):
             for attribute in ("status", "status_code", "code"):
                 value = getattr(holder, attribute, None)
-                if isinstance(value, int) and 100 <= value < 600:
-                    return value
-                if isinstance(value, str) and value.isdigit():
+                if isinstance(value, int | str) and str(value).isdigit() and 100 <= int(value) < 600:
                     return int(value)
-        error = error.__cause__ or error.__context__
     return None
 
 
