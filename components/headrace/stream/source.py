@@ -177,7 +177,8 @@ def _uris(name: str, split: str, shown: str = "") -> _Found:
         fs, path = fsspec.core.url_to_fs(name)
         if any(c in path for c in "*?["):
             uris = [fs.unstrip_protocol(p) for p in fs.glob(path)]
-            prefix = fs.unstrip_protocol(path[: min(path.index(c) for c in "*?[" if c in path)]).rpartition("/")[0]
+            fixed = path[: min(path.index(c) for c in "*?[" if c in path)]
+            prefix = fs.unstrip_protocol(fixed.rpartition("/")[0])
         elif name.endswith(".parquet") or not fs.isdir(path):
             fs.info(path)
             uris, prefix = [name], name.rpartition("/")[0]

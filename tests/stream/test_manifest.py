@@ -1,0 +1,120 @@
+"""The manifest: what it says of the files, and what it notices later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headrace.errors import ChangedSource, DamagedData, InputError
+from headrace.stream.documents import Reader
+from headrace.stream.manifest import Manifest, build, survey
+from headrace.stream.source import resolve
+from tests.stream.conftest import Write
+
+TEXTS = [f"document {i}" for i in range(7)]
+
+
+def manifest_of(folder: Path) -> Manifest:
+    return build(resolve(str(folder)), "text")
+
+
+def test_it_counts_what_is_there(write: Write, tmp_path: Path) -> None:
+    write("a.parquet", TEXTS)
+    write("b.parquet", TEXTS[:2])
+    found = manifest_of(tmp_path)
+    assert [[g.rows for g in f.row_groups] for f in found.files] == [[3, 3, 1], [2]]
+    assert (found.rows, found.row_groups) == (9, 4) and found.text_bytes > 9 * len(TEXTS[0])
+
+
+def test_it_survives_json_and_notices_edits(write: Write, tmp_path: Path) -> None:
+    write("a.parquet", TEXTS)
+    found = manifest_of(tmp_path)
+    value = json.loads(json.dumps(found.to_json()))
+    assert Manifest.from_json(value) == found
+    value["files"][0]["row_groups"][0][0] = 2
+    with pytest.raises(InputError, match="changed after it was written"):
+        Manifest.from_json(value)
+    wrongs: list[Any] = [{}, [], {"version": 2}, {**found.to_json(), "files": None}]
+    for wrong in wrongs:
+        with pytest.raises(InputError):
+            Manifest.from_json(wrong)
+
+
+def test_the_first_rows_keep_their_places(tmp_path: Path, write: Write) -> None:
+    write("a.parquet", TEXTS)
+    with pq.ParquetWriter(tmp_path / "b.parquet", pa.schema([("text", pa.string())])) as writer:
+        for texts in (["x"], [], ["y", "z"]):
+            writer.write_table(pa.table({"text": pa.array(texts, pa.string())}))
+    found = manifest_of(tmp_path)
+    cut = found.first_rows(9)
+    assert [[g.rows for g in f.row_groups] for f in cut.files] == [[3, 3, 1], [1, 0, 1]]
+    assert [d.text for d in Reader(cut).rows()] == [*TEXTS, "x", "y"]
+    assert found.first_rows(3).rows == 3 and len(found.first_rows(3).files) == 1
+
+
+def test_what_is_wrong_with_files_is_told_file_by_file(write: Write, tmp_path: Path) -> None:
+    write("a.parquet", TEXTS)
+    write("b.parquet", TEXTS, column="txt")
+    write("c.parquet", [1, 2], kind=pa.int64())
+    path = write("d.parquet", TEXTS)
+    path.write_bytes(path.read_bytes()[:-10])
+    (tmp_path / "e.parquet").write_bytes(b"")
+    problems = {p.path: p for p in survey(resolve(str(tmp_path / "*.parquet")), "text").problems}
+    kinds = {name: p.kind for name, p in problems.items()}
+    assert kinds == {
+        "b.parquet": "missing-column", "c.parquet": "wrong-type", "d.parquet": "unreadable", "e.parquet": "unreadable",
+    }  # fmt: skip
+    assert "nearest: txt" in problems["b.parquet"].message and "int64" in problems["c.parquet"].message
+    with pytest.raises(InputError, match=r"b.parquet: no column 'text'"):
+        build(resolve(str(tmp_path / "*.parquet")), "text")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_text_in_any_of_its_types(write: Write, tmp_path: Path, kind: pa.DataType) -> None:
+    write("a.parquet", ["one", None, "one", "two"], kind=kind)
+    assert [d.text for d in Reader(manifest_of(tmp_path)).rows()] == ["one", None, "one", "two"]
+
+
+def test_no_rows_is_an_error(write: Write, tmp_path: Path) -> None:
+    write("a.parquet", [])
+    with pytest.raises(InputError, match="no rows"):
+        manifest_of(tmp_path)
+
+
+def test_a_file_written_anew_is_never_read_in_silence(write: Write, tmp_path: Path) -> None:
+    path = write("a.parquet", TEXTS)
+    found = manifest_of(tmp_path)
+    write("a.parquet", TEXTS[::-1])
+    assert path.stat().st_size == found.files[0].size  # only the footer tells
+    with pytest.raises(ChangedSource, match=r"a.parquet was written anew"):
+        list(Reader(found).rows())
+    write("a.parquet", TEXTS * 2)
+    with pytest.raises(ChangedSource, match="bytes; the manifest froze"):
+        list(Reader(found).rows())
+    path.unlink()
+    with pytest.raises(InputError, match="cannot read"):
+        list(Reader(found).rows())
+
+
+def test_damaged_pages_are_told_from_a_bad_network(write: Write, tmp_path: Path) -> None:
+    path = write("a.parquet", TEXTS)
+    found = manifest_of(tmp_path)
+    data = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(1).column(0).dictionary_page_offset
+    data[start : start + 20] = bytes(range(20))
+    path.write_bytes(bytes(data))
+    with pytest.raises(DamagedData, match=r"row group 1 of .*a.parquet"):
+        list(Reader(found, deadline_s=60).rows())
+
+
+def test_row_groups_that_many_ask_for_are_read_once(write: Write, tmp_path: Path) -> None:
+    write("a.parquet", TEXTS)
+    reader = Reader(manifest_of(tmp_path))
+    for _ in range(3):
+        list(reader.rows())
+    assert reader.row_groups_read == 3
