@@ -92,10 +92,10 @@ def _data_folder(output_dir: Path) -> Iterator[None]:
 
 def sync(folder: Path, timeout_s: float = SYNC_S) -> bool:
     """Send a recorded run in a process of its own, ended after `timeout_s`; whether it was sent."""
-    command = [sys.executable, "-m", "wandb", "sync", str(folder)]
+    command = [sys.executable, "-m", "wandb", "sync", str(folder.absolute())]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        start_new_session=True, cwd=folder.parent,  # it leaves a log of its own where it is started
     )  # fmt: skip
     try:
         said, _ = process.communicate(timeout=timeout_s)
