@@ -13,7 +13,7 @@ from headrace.artifacts.checkpoint import REFERENCE, CheckpointRef
 from headrace.artifacts.files import read_json
 from headrace.artifacts.storage import open_store
 from headrace.errors import InputError
-from headrace.options import DatasetOptions, Options
+from headrace.options import DatasetOptions, Options, training_value
 from headrace.stream import heldout as heldout_slice
 from headrace.stream import manifest as manifests
 from headrace.stream import tokenized as tokenized_data
@@ -245,6 +245,15 @@ def _probes(reader: Reader) -> list[str]:
     return [t for t, end in zip(texts, ends, strict=True) if end <= PROBED_CHARACTERS] or texts[:1]
 
 
+def global_batch(options: Options, world_size: int) -> int:
+    """Samples a step: as asked, or what the batch flags make on so many ranks."""
+    asked = options.train.global_batch_size
+    batch, accumulation = (
+        int(training_value(options, n)) for n in ("per_device_train_batch_size", "gradient_accumulation_steps")
+    )
+    return batch * accumulation * world_size if asked is None else asked
+
+
 def open_plan(
     options: Options,
     manifest: Manifest,
@@ -269,7 +278,7 @@ def open_plan(
         tokenizer_hash=encoder.hash,
         eos_id=encoder.eos_id,
         heldout=heldout.digest if heldout else "",
-        seed=int(options.training.get("seed", 42)),
+        seed=int(training_value(options, "seed")),
         block=block,
         grouped=options.dataset.dataset_group_text,
         lanes=lanes,

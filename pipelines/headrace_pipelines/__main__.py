@@ -28,11 +28,14 @@ COMMANDS = {
     "evaluate": Command(
         "headrace.evaluate.__main__", "score a model on held-out documents and publish it", ("evaluate",)
     ),
+    "peek": Command("headrace.audit.peek", "which documents a step trains (no torch)"),
+    "verify-order": Command("headrace.audit.verify", "did a run train what its plan says? (no torch)"),
     "run": Command("headrace_pipelines.local", "the whole pipeline on this machine", ("pipeline", "train")),
     "compile": Command("headrace_pipelines.compiling", "the pipeline as a package for Kubeflow", ("pipeline",)),
     "submit": Command("headrace_pipelines.submit", "start a run on Kubeflow", ("pipeline",)),
 }
 STEPS = ("validate", "train", "evaluate")
+LOOKS = ("peek", "verify-order")
 _TORCH = ("torch", "transformers", "accelerate")
 PACKAGES = {"train": _TORCH, "evaluate": _TORCH, "pipeline": ("kfp",)}
 
@@ -41,13 +44,14 @@ def usage() -> str:
     """What `headrace --help` prints."""
 
     def listed(names: Sequence[str]) -> str:
-        return "\n".join(f"  {name:10s} {COMMANDS[name].says}" for name in names)
+        return "\n".join(f"  {name:13s} {COMMANDS[name].says}" for name in names)
 
     return (
         "usage: headrace COMMAND [FLAGS]\n\n"
         "Train language models on datasets too large to download: same tokens, same order.\n\n"
         f"one step:\n{listed(STEPS)}\n\n"
-        f"the pipeline:\n{listed([c for c in COMMANDS if c not in STEPS])}\n\n"
+        f"the order:\n{listed(LOOKS)}\n\n"
+        f"the pipeline:\n{listed([c for c in COMMANDS if c not in (*STEPS, *LOOKS)])}\n\n"
         "`headrace COMMAND --help` has the flags and an example; --version prints the version.\n\n"
         "example:\n  headrace run --config examples/quickstart.yaml"
     )

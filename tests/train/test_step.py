@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.artifacts.checkpoint import COMMIT, CheckpointRef, committed, fetch, read_commit, verify
+from headrace.audit import peek, verify
 from headrace.errors import InputError
 from headrace.stream.tokenizer import load_encoder
 from tests.train.conftest import PYDOCS, Train, logged, losses, sha, strict
@@ -348,3 +349,9 @@ def test_more_ranks_than_lanes_are_refused(tiny: Path, tmp_path: Path, flags: di
     options = parse_mapping({**flags, "output_dir": str(tmp_path)})
     with pytest.raises(InputError, match="9 ranks share 4 lanes"):
         prepare(options, tmp_path, check(options), world_size=9, state=None, progress=lambda *_: None)
+
+
+def test_a_run_can_be_proven_and_looked_into(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify.main([str(finished)]) == 0
+    assert peek.main(["--step", "6", str(finished)]) == 0
+    assert "sample 3" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from headrace.options.groups import (
     ValidateOptions,
 )
 from headrace.options.parse import parse_arguments, parse_mapping
+from headrace.options.training import training_value
 
 __all__ = [
     "DatasetOptions",
@@ -24,4 +25,5 @@ __all__ = [
     "ValidateOptions",
     "parse_arguments",
     "parse_mapping",
+    "training_value",
 ]

@@ -11,6 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from headrace.options.groups import Options
+
 # What became of the names that recipes still carry; found in transformers' own migration notes and signatures.
 REMOVED = {
     "evaluation_strategy": "eval_strategy",
@@ -58,3 +60,9 @@ def training_flags() -> dict[str, TrainingFlag]:
     """Flags by name, in the order of the class."""
     table = json.loads(files("headrace.options").joinpath("training_arguments.json").read_text("utf-8"))
     return {row["name"]: TrainingFlag(**{**row, "choices": tuple(row["choices"])}) for row in table["flags"]}
+
+
+def training_value(options: Options, name: str) -> Any:
+    """A `TrainingArguments` value: as given, or its default."""
+    value = options.training.get(name)
+    return training_flags()[name].default if value is None else value

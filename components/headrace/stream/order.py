@@ -177,6 +177,17 @@ class Order:
         """The order in which the rows of a window are read: int64 [rows]."""
         return permutation(rows, self.seed, epoch, segment, lane, window)
 
+    def row_at(self, lane: int, epoch: int, segment: int, window: int, row: int) -> tuple[int, int, int]:
+        """File, row group and row of what stands at a place of a window's order."""
+        pieces = self.windows(epoch, segment, lane)[window]
+        counts = [p.end - p.start for p in pieces]
+        number = int(self.row_order(epoch, segment, lane, window, sum(counts))[row])
+        for piece, count in zip(pieces, counts, strict=True):
+            if number < count:
+                return piece.file, piece.row_group, piece.start + number
+            number -= count
+        raise IndexError(f"a window of {sum(counts)} rows has no row {row}")
+
 
 def default_lanes(*, global_batch: int, block: int, rows: int, text_bytes: int, largest_group: int) -> int:
     """Lanes V for a dataset, never from the world size (order.md, item 10; blocks are taken as 4 bytes a token)."""

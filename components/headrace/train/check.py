@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from headrace.errors import InputError
 from headrace.inputs import block_size, open_encoder, open_limits, required, small_files
-from headrace.options import Options
-from headrace.options.training import training_flags
+from headrace.options import Options, training_value
 from headrace.scoring.models import is_hub_name, require_weights
 from headrace.stream.tokenizer import Encoder
 
@@ -28,12 +26,6 @@ class Checked:
     evaluate: bool
     encoder: Encoder
     block: int
-
-
-def training_value(options: Options, name: str) -> Any:
-    """A `TrainingArguments` value: as given, or its default."""
-    value = options.training.get(name)
-    return training_flags()[name].default if value is None else value
 
 
 def check(options: Options) -> Checked:

@@ -15,6 +15,7 @@ from headrace.artifacts.files import write_json
 from headrace.errors import InputError
 from headrace.inputs import (
     Progress,
+    global_batch,
     open_feed,
     open_heldout,
     open_manifest,
@@ -23,7 +24,7 @@ from headrace.inputs import (
     tokenize,
     tokenized_folder,
 )
-from headrace.options import Options
+from headrace.options import Options, training_value
 from headrace.stream import manifest as manifests
 from headrace.stream.batches import RankStream, accumulation
 from headrace.stream.documents import Reader
@@ -33,7 +34,7 @@ from headrace.stream.plan import Plan
 from headrace.stream.source import resolve
 from headrace.stream.tokenized import Tokenized
 from headrace.stream.tokenizer import Encoder
-from headrace.train.check import Checked, training_value
+from headrace.train.check import Checked
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def prepare(
     reader = open_reader(options, manifest)
     heldout = open_heldout(options, manifest, reader, progress)
     prior = state["plan"] if state else None
-    asked = options.train.global_batch_size or _flagged_batch(options, world_size)
+    asked = global_batch(options, world_size)
     plan = open_plan(
         options, manifest, encoder, heldout, block=checked.block,
         global_batch=asked if prior is None or "global_batch_size" in options.given else prior["global_batch"],
@@ -105,12 +106,6 @@ def prepare(
         if heldout is not None:
             heldout.write(output_dir / "heldout.parquet")
     return Data(manifest, heldout, texts, plan, horizon, folder)
-
-
-def _flagged_batch(options: Options, world_size: int) -> int:
-    batch: int = training_value(options, "per_device_train_batch_size")
-    steps: int = training_value(options, "gradient_accumulation_steps")
-    return batch * steps * world_size
 
 
 def _refuse_differences(plan: Plan, prior: Mapping[str, Any], output_dir: Path) -> None:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import InputError
 from headrace.inputs import small_files
-from headrace.options import Options
+from headrace.options import Options, training_value
 from headrace.scoring.models import fetch_model, load_model, require_weights
 from headrace.stream.tokenizer import model_folder
-from headrace.train.check import training_value
 from headrace.train.ranks import Ranks
 
 if TYPE_CHECKING:

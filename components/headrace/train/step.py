@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from headrace.artifacts.checkpoint import COMMIT
 from headrace.artifacts.files import read_json
 from headrace.errors import HeadraceError, InputError
-from headrace.options import Options
+from headrace.options import Options, training_value
 from headrace.stream.batches import RankStream
 from headrace.stream.order import exact_world_sizes
 from headrace.train import finish
 from headrace.train.arguments import set_threads, training_arguments
-from headrace.train.check import Checked, check, training_value
+from headrace.train.check import Checked, check
 from headrace.train.checkpoints import Checkpoints, Resume, finished_step
 from headrace.train.data import Data, open_stream, prepare
 from headrace.train.ranks import Ranks

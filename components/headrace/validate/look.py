@@ -50,7 +50,10 @@ def look(options: Options, progress: Progress) -> Looked:
     sound, heldout = _heldout(options, manifest, found, progress)
     plan = None
     if sound.rows:
-        plan = inputs.open_plan(options, sound, encoder, heldout, block=block, global_batch=global_batch(options))
+        plan = inputs.open_plan(
+            options, sound, encoder, heldout,
+            block=block, global_batch=inputs.global_batch(options, options.validate.world_size or 1),
+        )  # fmt: skip
     return Looked(
         survey=survey, manifest=sound, found=found, encoder=encoder, limits=limits,
         heldout=heldout, heldout_tokens=_tokens(encoder, heldout), plan=plan,
@@ -90,16 +93,3 @@ def _tokens(encoder: Encoder, heldout: HeldOut | None) -> int:
         return 0
     sizes = np.array([len(t.encode("utf-8", "surrogatepass")) for t in heldout.texts], np.int64)
     return int(lengths(encoder, heldout.texts, sizes).sum()) + len(sizes)
-
-
-def global_batch(options: Options) -> int:
-    """Samples a step: as asked, or what the batch flags and the world size make."""
-    if options.train.global_batch_size is not None:
-        return options.train.global_batch_size
-    accumulation = int(options.training.get("gradient_accumulation_steps") or 1)
-    return per_device_batch(options) * accumulation * (options.validate.world_size or 1)
-
-
-def per_device_batch(options: Options) -> int:
-    """Samples a micro-batch, by its flag or Trainer's default."""
-    return int(options.training.get("per_device_train_batch_size") or 8)

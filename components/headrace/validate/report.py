@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.artifacts.files import finite
-from headrace.options import Options
+from headrace.options import Options, training_value
 from headrace.validate import checks, estimates
 from headrace.validate.findings import Finding, Thresholds, verdict
-from headrace.validate.look import Looked, per_device_batch
+from headrace.validate.look import Looked
 
 VERSION = 1
 _GRAVEST_FIRST = ("no-go", "warn", "info")
@@ -53,7 +53,9 @@ def _findings(options: Options, looked: Looked, numbers: dict[str, Any], limits:
         *checks.tokens(manifest, found, numbers),
         *checks.waste(found, limits),
         *checks.damage(found, limits),
-        *checks.world(plan, options.validate.world_size, per_device_batch(options), limits),
+        *checks.world(
+            plan, options.validate.world_size, training_value(options, "per_device_train_batch_size"), limits
+        ),
         *checks.slice_size(looked.heldout, looked.heldout_tokens),
         *checks.epoch(numbers, plan),
         *checks.units(manifest, plan),
