@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.artifacts.checkpoint import COMMIT, CheckpointRef, committed, fetch, read_commit, verify
-from headrace.audit import peek, verify
+from headrace.audit import peek
+from headrace.audit import verify as verify_order
 from headrace.errors import InputError
 from headrace.stream.tokenizer import load_encoder
 from tests.train.conftest import PYDOCS, Train, logged, losses, sha, strict
@@ -352,6 +353,6 @@ def test_more_ranks_than_lanes_are_refused(tiny: Path, tmp_path: Path, flags: di
 
 
 def test_a_run_can_be_proven_and_looked_into(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verify.main([str(finished)]) == 0
+    assert verify_order.main([str(finished)]) == 0
     assert peek.main(["--step", "6", str(finished)]) == 0
     assert "sample 3" in capsys.readouterr().out
