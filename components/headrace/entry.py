@@ -131,3 +131,5 @@ def log_to_stderr(options: Options) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
+    # It logs tracebacks of what is told in one line, or tried again with a word, by whoever called it.
+    logging.getLogger("gcsfs").addHandler(logging.NullHandler())

@@ -50,6 +50,7 @@ def test_paths_do_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
     ("name", "how", "said"),
     [
         ("{folder}/dato", {}, "nearest: data"),
+        ("examples/pydoc", {}, "no file or folder examples/pydoc (nearest: pydocs"),
         ("{folder}", {"split": "trian"}, "no split 'trian' (nearest: train)"),
         ("{folder}", {"config": "deflaut"}, "no configuration 'deflaut' (nearest: default)"),
         ("{folder}/data", {"split": "test"}, "no split 'test'"),
@@ -58,7 +59,8 @@ def test_paths_do_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
         ("nowhere://bucket/data", {}, "unknown kind"),
     ],
 )
-def test_what_is_not_there_is_named(name: str, how: dict[str, str], said: str) -> None:
+def test_what_is_not_there_is_named(name: str, how: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PYDOCS.parents[1])
     with pytest.raises(InputError) as found:
         resolve(name.format(folder=PYDOCS), **how)
     assert said in found.value.message

@@ -51,12 +51,10 @@ def resolve(name: str, *, config: str | None = None, revision: str | None = None
         found = _uris(str(Path(name).absolute()), split, shown=name)
     elif Path(name).is_dir():
         found = _built(str(Path(name).absolute()), config, None, split)
-    elif name.startswith(("/", "./", "../", "~")) or name.endswith(".parquet"):
-        parent = Path(name).expanduser().parent
-        beside = [p.name for p in parent.iterdir()] if parent.is_dir() else []
+    elif name.startswith(("/", "./", "../", "~")) or name.endswith(".parquet") or _misspelt(name):
         raise InputError(
-            f"there is no file or folder {name}{nearest(Path(name).name, beside)}",
-            "--dataset_name takes a folder, file, glob, URI or the name of a Hub dataset",
+            f"there is no file or folder {name}{nearest(Path(name).name, _beside(name))}",
+            "--dataset_name takes a folder, file, glob or URI, or a Hub dataset as OWNER/NAME or hf://datasets/OWNER/NAME",
         )
     else:
         found = _built(name.removeprefix("hf://datasets/"), config, revision, split)
@@ -71,6 +69,17 @@ def resolve(name: str, *, config: str | None = None, revision: str | None = None
             "check --dataset_name and --dataset_train_split",
         )
     return Source(name, found.config, split, found.revision, tuple(sorted(found.files, key=lambda f: f.path)))
+
+
+def _beside(name: str) -> list[str]:
+    parent = Path(name).expanduser().parent
+    return [p.name for p in parent.iterdir()] if parent.is_dir() else []
+
+
+def _misspelt(name: str) -> bool:
+    """Whether it is likelier a path with a slip than the name of a Hub dataset: nearly the name of what lies there."""
+    path = Path(name)
+    return path.parent != Path() and bool(difflib.get_close_matches(path.name, _beside(name), n=1, cutoff=0.8))
 
 
 @dataclass(frozen=True)
@@ -179,8 +188,7 @@ def _uris(name: str, split: str, shown: str = "") -> _Found:
             uris = [fs.unstrip_protocol(p) for p in fs.glob(path)]
             fixed = path[: min(path.index(c) for c in "*?[" if c in path)]
             prefix = fs.unstrip_protocol(fixed.rpartition("/")[0])
-        elif name.endswith(".parquet") or not fs.isdir(path):
-            fs.info(path)
+        elif fs.info(path)["type"] != "directory":
             uris, prefix = [name], name.rpartition("/")[0]
         else:
             patterns: Any = sanitize_patterns(get_data_patterns(name.rstrip("/")))
