@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.errors import InputError
+from headrace.errors import DamagedCheckpoint, InputError
 from headrace.stream import lane as lane_module
 from headrace.stream import order as order_module
 from headrace.stream import steps as steps_module
@@ -346,6 +346,9 @@ def test_a_planted_bug_is_caught(plant: Any, monkeypatch: pytest.MonkeyPatch) ->
     plant(monkeypatch)
     try:
         caught = not agrees(RICH, PLAN, CHAIN)
-    except Exception:  # a wrong checksum, a missing sample: caught by the code itself or by the oracle
+    except (
+        AssertionError,
+        DamagedCheckpoint,
+    ):  # a sample too few, a wrong checksum; any other error is the plant's own
         caught = True
     assert caught
