@@ -20,13 +20,13 @@ from headrace.stream import tokenized as tokenized_data
 from headrace.stream.documents import Reader
 from headrace.stream.feed import TextFeed
 from headrace.stream.heldout import DEFAULT_DOCUMENTS, HeldOut
-from headrace.stream.lane import Feed
 from headrace.stream.manifest import Manifest, Survey, places
 from headrace.stream.order import default_lanes
 from headrace.stream.plan import Plan
 from headrace.stream.source import Source, resolve
 from headrace.stream.tokenized import TokenFeed, Tokenized
 from headrace.stream.tokenizer import FILES, Encoder, ModelLimits, load_encoder, load_limits
+from headrace.stream.windows import Feed
 
 log = logging.getLogger(__name__)
 

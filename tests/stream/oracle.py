@@ -12,15 +12,14 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from headrace.stream.feed import with_ends
-from headrace.stream.lane import Encoded
 from headrace.stream.manifest import Manifest, ManifestFile, RowGroup
 from headrace.stream.order import Piece, permutation
 from headrace.stream.plan import Plan
+from headrace.stream.windows import Encoded, ReadWindow
 
 EOS = 999_999
 Row = tuple[int, int, int]  # file, row group, row
@@ -65,15 +64,15 @@ class MemoryFeed:
         self._counts = np.array([data.files[i][j][k] for i, j, k in data.rows()], np.int64)
         self.encoded: list[int] = []
 
-    def read(self, pieces: Sequence[Piece]) -> pa.Table:
-        numbers = [self._numbers[p.file, p.row_group, r] for p in pieces for r in range(p.start, p.end)]
-        return pa.table({"row": pa.array(numbers, pa.int64())})
+    def lane(self) -> ReadWindow:
+        def read(pieces: Sequence[Piece], order: NDArray[np.int64]) -> MemoryWindow:
+            numbers = [self._numbers[p.file, p.row_group, r] for p in pieces for r in range(p.start, p.end)]
+            return MemoryWindow(self, np.array(numbers, np.int64)[order])
 
-    def sizes(self, rows: pa.Table) -> NDArray[np.int64]:
-        return np.full(rows.num_rows, 20_000, np.int64)  # three rows or so are encoded at once
+        return read
 
-    def encode(self, rows: pa.Table) -> Encoded:
-        numbers = rows.column(0).to_numpy()
+    def encode(self, numbers: NDArray[np.int64]) -> Encoded:
+        """The tokens of some rows, by their numbers."""
         self.encoded += [int(n) for n in numbers if self._counts[n]]
         counts = self._counts[numbers]
         ids = [1000 * n + t for n, c in zip(numbers, counts, strict=True) for t in range(c)]
@@ -82,6 +81,17 @@ class MemoryFeed:
     def ids(self, places: Sequence[Place], data: Data) -> list[int]:
         """What the tokens at these places look like."""
         return [EOS if token == data.tokens(row) - 1 else 1000 * self._numbers[row] + token for _, row, token in places]
+
+
+class MemoryWindow:
+    """Rows of which three or so are encoded at once."""
+
+    def __init__(self, feed: MemoryFeed, numbers: NDArray[np.int64]) -> None:
+        self._feed, self._numbers = feed, numbers
+        self.upto: NDArray[np.int64] = np.cumsum(np.full(len(numbers), 20_000, np.int64))
+
+    def encode(self, start: int, stop: int) -> Encoded:
+        return self._feed.encode(self._numbers[start:stop])
 
 
 def make_plan(**changed: Any) -> Plan:

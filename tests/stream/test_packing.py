@@ -18,9 +18,13 @@ def test_a_row_is_what_the_definition_says(lengths: list[int], rest: int) -> Non
     block = n + rest or 1
     ids = np.arange(100, 100 + n, dtype=np.int32)
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
-    rows = [np.full(block, -1, np.int64) for _ in range(3)]
-    place(ids, starts, EOS, *rows)
-    input_ids, labels, positions = rows
+    whole = place([(ids, starts)], 2, block, EOS)
+    input_ids, labels, positions = (a[0] for a in whole)
+    assert [a[1].tolist() for a in whole] == [
+        [EOS] * block,
+        [IGNORED] * block,
+        list(range(block)),
+    ]  # nothing but filler
     assert input_ids.tolist() == ids.tolist() + [EOS] * (block - n)
     assert labels.tolist() == [IGNORED if i in starts else 100 + i for i in range(n)] + [IGNORED] * (block - n)
     within = [i for length in [*lengths, block - n] for i in range(length)]
@@ -39,7 +43,7 @@ def test_every_document_is_followed_by_its_end(documents: list[list[int]]) -> No
 
 def test_the_end_of_a_document_is_a_target_and_its_beginning_is_not() -> None:
     """D3: two documents in a block. The second's first token is not guessed from the first's end."""
-    rows = [np.empty(6, np.int64) for _ in range(3)]
-    place(np.array([11, 12, EOS, 21, EOS, 31], np.int32), [0, 3, 5], EOS, *rows)
-    assert rows[1].tolist() == [IGNORED, 12, EOS, IGNORED, EOS, IGNORED]
-    assert rows[2].tolist() == [0, 1, 2, 0, 1, 0]
+    ids = np.array([11, 12, EOS, 21, EOS, 31], np.int32)
+    rows = place([(ids[:1], [0]), (ids, [0, 3, 5])], 2, 6, EOS)
+    assert rows.labels[1].tolist() == [IGNORED, 12, EOS, IGNORED, EOS, IGNORED]
+    assert rows.position_ids[1].tolist() == [0, 1, 2, 0, 1, 0]

@@ -14,12 +14,12 @@ from headrace.stream import tokenized
 from headrace.stream.documents import Reader
 from headrace.stream.feed import TextFeed
 from headrace.stream.heldout import make
-from headrace.stream.lane import Feed
 from headrace.stream.manifest import Manifest, build
 from headrace.stream.source import resolve
 from headrace.stream.steps import StepReader
 from headrace.stream.tokenized import INDEX, TokenFeed, Tokenized
 from headrace.stream.tokenizer import Encoder
+from headrace.stream.windows import Feed
 from tests.stream.oracle import make_plan
 
 

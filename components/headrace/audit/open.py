@@ -16,12 +16,12 @@ from headrace.errors import ChangedSource, InputError
 from headrace.options import Options
 from headrace.stream.documents import Reader
 from headrace.stream.heldout import HeldOut
-from headrace.stream.lane import Feed
 from headrace.stream.ledger import FOLDER, Ledger
 from headrace.stream.manifest import Manifest
 from headrace.stream.plan import Plan
-from headrace.stream.steps import StepReader
+from headrace.stream.steps import StepReader, Threads
 from headrace.stream.tokenizer import Encoder, load_encoder
+from headrace.stream.windows import Feed
 
 THREADS = 2
 
@@ -41,7 +41,10 @@ class Opened:
         """A reader whose next step is at or before `before` + 1: from the nearest place the ledger knows."""
         return StepReader(
             self.plan, self.manifest, self.feed, epochs=self.epochs, state=self.ledger.nearest(before),
-            pool=ThreadPoolExecutor(THREADS, thread_name_prefix="headrace-encode"),
+            threads=Threads(
+                readers=ThreadPoolExecutor(THREADS, thread_name_prefix="headrace-read"),
+                encoders=ThreadPoolExecutor(THREADS, thread_name_prefix="headrace-encode"),
+            ),
         )  # fmt: skip
 
 

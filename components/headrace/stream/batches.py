@@ -15,14 +15,21 @@ from numpy.typing import NDArray
 
 from headrace.errors import InputError
 from headrace.stream.digest import step_digest
-from headrace.stream.lane import Feed, Sample
+from headrace.stream.lane import Cursor, Sample
 from headrace.stream.manifest import Manifest
 from headrace.stream.order import exact_world_sizes, largest_share
 from headrace.stream.packing import place
 from headrace.stream.plan import Plan
-from headrace.stream.steps import StepReader
+from headrace.stream.steps import StepReader, Threads, as_state
+from headrace.stream.windows import Feed
 
 _NOTHING = np.empty(0, np.int32)
+_NO_STARTS: list[int] = []
+READERS = 16
+"""Threads that read: they wait for the source most of the time."""
+READ_AHEAD_BYTES = 128 << 20
+"""Text that a rank's lanes hold ahead of need together, where that is more than a window each."""
+MOST_WINDOWS_AHEAD = 8
 STEPS_REMEMBERED = 1_024
 """Steps whose state is remembered: more than the stream is ever ahead of the optimizer."""
 
@@ -59,10 +66,16 @@ def efficiency(plan: Plan, *, world_size: int, batch: int) -> float:
     return plan.global_batch / (world_size * batch * accumulation(plan, world_size=world_size, batch=batch))
 
 
+def read_ahead(plan: Plan, *, world_size: int) -> int:
+    """Windows that each lane of a rank reads ahead."""
+    lanes = -(-plan.lanes // world_size)
+    return max(1, min(MOST_WINDOWS_AHEAD, READ_AHEAD_BYTES // (lanes * plan.window_bytes)))
+
+
 class Trained(NamedTuple):
     """What a step trained on this rank. digest: its part of the step's, see `ledger`."""
 
-    lanes: dict[str, list[int]]
+    cursors: dict[int, Cursor]
     digest: int
 
 
@@ -88,9 +101,13 @@ class RankStream:
         self.plan, self.world_size, self.rank, self.batch = plan, world_size, rank, batch
         self.accumulation = accumulation(plan, world_size=world_size, batch=batch)
         self.efficiency = efficiency(plan, world_size=world_size, batch=batch)
-        self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="headrace-encode")
+        self._threads = Threads(
+            readers=ThreadPoolExecutor(READERS, thread_name_prefix="headrace-read"),
+            encoders=ThreadPoolExecutor(max(1, threads), thread_name_prefix="headrace-encode"),
+            depth=read_ahead(plan, world_size=world_size),
+        )
         self._reader = StepReader(
-            plan, manifest, feed, world_size=world_size, rank=rank, epochs=epochs, state=state, pool=self._pool
+            plan, manifest, feed, world_size=world_size, rank=rank, epochs=epochs, state=state, threads=self._threads
         )
         self._trained: OrderedDict[int, Trained] = OrderedDict()
         self._remember(0)
@@ -113,7 +130,7 @@ class RankStream:
 
     def state_at(self, step: int) -> dict[str, Any]:
         """This rank's part of the state after an optimizer step, whatever was made ahead."""
-        return {"step": step, "lanes": self._at(step).lanes}
+        return as_state(step, self._at(step).cursors)
 
     def digest_at(self, step: int) -> int:
         """This rank's part of the digest of an optimizer step."""
@@ -124,7 +141,8 @@ class RankStream:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._threads.encoders, self._threads.readers):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _at(self, step: int) -> Trained:
         if step not in self._trained:
@@ -132,7 +150,7 @@ class RankStream:
         return self._trained[step]
 
     def _remember(self, digest: int) -> None:
-        self._trained[self._reader.step] = Trained(self._reader.state["lanes"], digest)
+        self._trained[self._reader.step] = Trained(self._reader.cursors, digest)
         while len(self._trained) > STEPS_REMEMBERED:
             self._trained.popitem(last=False)
 
@@ -151,13 +169,9 @@ class RankStream:
             self._put(self._batch(samples[a * self.batch : (a + 1) * self.batch], ended))
 
     def _batch(self, samples: Sequence[Sample | None], ended: bool) -> MicroBatch:
-        shape = (self.batch, self.plan.block)
-        arrays = np.empty(shape, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64)
-        rows = [*samples, *(None,) * (self.batch - len(samples))]
-        for row, sample in enumerate(rows):
-            ids, starts = (_NOTHING, ()) if sample is None else (sample.ids, sample.starts)
-            place(ids, starts, self.plan.eos_id, *(a[row] for a in arrays))
-        return MicroBatch(*arrays, self._reader.step, sum(len(s.ids) for s in samples if s), ended)
+        there = [(_NOTHING, _NO_STARTS) if s is None else (s.ids, s.starts) for s in samples]
+        rows = place(there, self.batch, self.plan.block, self.plan.eos_id)
+        return MicroBatch(*rows, self._reader.step, sum(len(ids) for ids, _ in there), ended)
 
     def _put(self, item: MicroBatch | BaseException) -> None:
         while not self._stop.is_set():

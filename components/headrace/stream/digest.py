@@ -14,7 +14,7 @@ MASK = (1 << 64) - 1
 def sample_digest(number: int, ids: NDArray[np.int32]) -> int:
     """64-bit xxh3 of a sample's global number and its token ids as little-endian int32."""
     digest = xxhash.xxh3_64(number.to_bytes(8, "little"))
-    digest.update(np.ascontiguousarray(ids, "<i4").tobytes())
+    digest.update(np.ascontiguousarray(ids, "<i4").data)
     return digest.intdigest()
 
 

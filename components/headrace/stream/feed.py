@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,21 +12,24 @@ from numpy.typing import NDArray
 
 from headrace.stream.documents import Reader
 from headrace.stream.heldout import content_hash, is_blank
-from headrace.stream.lane import Encoded
 from headrace.stream.order import Piece
 from headrace.stream.tokenizer import Encoder
+from headrace.stream.windows import Encoded, ReadWindow
 
 
-def with_ends(ids: NDArray[np.int32], offsets: NDArray[np.int64], eos_id: int) -> Encoded:
+def with_ends(
+    ids: NDArray[np.int32], offsets: NDArray[np.int64], eos_id: int, dropped: Mapping[str, int] | None = None
+) -> Encoded:
     """Documents as flat ids and offsets, each with its EOS; documents without tokens stay without."""
     lengths = np.diff(offsets)
     kept = lengths > 0
     ends = np.cumsum(lengths + kept)
-    flat = np.full(int(ends[-1]) if len(ends) else 0, eos_id, np.int32)
+    flat = np.empty(int(ends[-1]) if len(ends) else 0, np.int32)
     is_token = np.ones(len(flat), bool)
     is_token[ends[kept] - 1] = False
     flat[is_token] = ids
-    return Encoded(flat, ends)
+    flat[ends[kept] - 1] = eos_id
+    return Encoded(flat, ends, dropped or {})
 
 
 class TextFeed:
@@ -35,37 +37,43 @@ class TextFeed:
 
     def __init__(self, reader: Reader, encoder: Encoder, heldout: frozenset[int] = frozenset()) -> None:
         self._reader, self._encoder, self._heldout = reader, encoder, heldout
-        self._lock = threading.Lock()
-        self.dropped: Counter[str] = Counter()
-        """Rows by the reason they were not trained: blank, heldout, no_tokens."""
 
-    def read(self, pieces: Sequence[Piece]) -> pa.Table:
-        """The rows of a window."""
-        return self._reader.read(pieces)
+    def lane(self) -> ReadWindow:
+        """A reader for one lane."""
 
-    def sizes(self, rows: pa.Table) -> NDArray[np.int64]:
-        """Bytes of each row's text, at least 1."""
-        sizes: NDArray[np.int64] = pc.fill_null(pc.binary_length(rows.column(0)), 0).to_numpy().astype(np.int64)
-        return np.maximum(sizes, 1)
+        def read(pieces: Sequence[Piece], order: NDArray[np.int64]) -> TextWindow:
+            return TextWindow(self._reader.read(pieces).column(0), order, self._encoder, self._heldout)
 
-    def encode(self, rows: pa.Table) -> Encoded:
-        """Ids of these rows' documents."""
-        texts = [self._keep(t) for t in rows.column(0).to_pylist()]
+        return read
+
+
+class TextWindow:
+    """Texts in the order in which they are trained."""
+
+    def __init__(
+        self, texts: pa.ChunkedArray, order: NDArray[np.int64], encoder: Encoder, heldout: frozenset[int]
+    ) -> None:
+        found = texts.to_pylist()
+        self._texts: list[str | None] = [found[i] for i in order.tolist()]
+        sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy().astype(np.int64)
+        self.upto: NDArray[np.int64] = np.cumsum(np.maximum(sizes, 1)[order])
+        self._encoder, self._heldout = encoder, heldout
+
+    def encode(self, start: int, stop: int) -> Encoded:
+        """Ids of these documents; blank and held-out ones have none."""
+        dropped: Counter[str] = Counter()
+        texts = [self._keep(text, dropped) for text in self._texts[start:stop]]
         ids, offsets = self._encoder.encode(texts)
-        encoded = with_ends(ids, offsets, self._encoder.eos_id)
         empty = np.diff(offsets) == 0
-        with self._lock:
-            self.dropped["no_tokens"] += sum(bool(t) and bool(e) for t, e in zip(texts, empty, strict=True))
-        return encoded
+        if empty.any():
+            dropped["no_tokens"] += sum(bool(t) for t, e in zip(texts, empty.tolist(), strict=True) if e)
+        return with_ends(ids, offsets, self._encoder.eos_id, +dropped)
 
-    def _keep(self, text: str | None) -> str:
+    def _keep(self, text: str | None, dropped: Counter[str]) -> str:
         if text is None or is_blank(text):
-            return self._drop("blank")
-        if self._heldout and content_hash(text) in self._heldout:
-            return self._drop("heldout")
-        return text
-
-    def _drop(self, reason: str) -> str:
-        with self._lock:
-            self.dropped[reason] += 1
+            dropped["blank"] += 1
+        elif self._heldout and content_hash(text) in self._heldout:
+            dropped["heldout"] += 1
+        else:
+            return text
         return ""

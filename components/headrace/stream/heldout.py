@@ -38,7 +38,7 @@ def content_hash(text: str) -> int:
 
 def is_blank(text: str | None) -> bool:
     """Whether a row holds no document."""
-    return text is None or not text.strip()
+    return not text or text.isspace()
 
 
 @dataclass(frozen=True)

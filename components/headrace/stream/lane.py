@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import Counter
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from headrace.errors import ChangedSource, InputError
-from headrace.stream.order import Order, Piece
+from headrace.stream.order import Order
+from headrace.stream.windows import Encoded, Feed, Windows
 
 CHUNK_BYTES = 64 << 10
 """Text encoded at once: small, so that a start with many lanes is quick."""
 PATIENCE = 16
 """A lane stands at one of V runs an epoch, as if drawn: after 16·V epochs it has missed a document once in e¹⁶."""
+
+Place = tuple[int, int, int, int]
+"""Epoch, segment, window and row in the window's order."""
 
 
 class Cursor(NamedTuple):
@@ -35,27 +37,7 @@ class Cursor(NamedTuple):
     """Samples taken before."""
 
 
-class Encoded(NamedTuple):
-    """Documents as tokens, each with its EOS; dropped ones have no tokens.
-
-    ids: int32 [n]. ends: int64 [documents], the offset behind each document in ids.
-    """
-
-    ids: NDArray[np.int32]
-    ends: NDArray[np.int64]
-
-
-class Feed(Protocol):
-    """What a lane reads from: rows of the dataset, and their tokens."""
-
-    def read(self, pieces: Sequence[Piece]) -> pa.Table:
-        """The rows of a window, in manifest order."""
-
-    def sizes(self, rows: pa.Table) -> NDArray[np.int64]:
-        """Bytes of each row, about: int64 [rows]."""
-
-    def encode(self, rows: pa.Table) -> Encoded:
-        """The tokens of these rows, in their order, nothing for rows that are not trained."""
+START = Cursor(0, 0, 0, 0, 0, 0)
 
 
 class Span(NamedTuple):
@@ -69,28 +51,39 @@ class Span(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True)
 class Sample:
-    """ids: int32 [n ≤ L], shorter only where a lane ended or documents are not grouped."""
+    """ids: int32 [n ≤ L], shorter only where a lane ended or documents are not grouped.
 
-    ids: NDArray[np.int32]
-    spans: tuple[Span, ...]
+    starts: offsets at which each document's tokens begin, the first 0. source: which part of a mixture it is from.
+    """
+
+    __slots__ = ("_places", "_token", "ids", "source", "starts")
+
+    def __init__(self, ids: NDArray[np.int32], starts: list[int], places: list[Place], token: int) -> None:
+        self.ids, self.starts, self._places, self._token = ids, starts, places, token
+        self.source = 0
 
     @property
-    def starts(self) -> list[int]:
-        """Offsets at which each span's tokens begin, the first 0."""
-        return list(accumulate((s.end - s.start for s in self.spans[:-1]), initial=0))
+    def spans(self) -> tuple[Span, ...]:
+        """Which tokens of which documents these are."""
+        firsts = [self._token, *(0 for _ in self.starts[1:])]
+        ends = [*self.starts[1:], len(self.ids)]
+        return tuple(
+            Span(*place, first, first + end - start)
+            for place, first, start, end in zip(self._places, firsts, self.starts, ends, strict=True)
+        )
 
 
-class _Window(NamedTuple):
-    rows: pa.Table
-    upto: NDArray[np.int64]  # bytes of rows 0 … i, in permuted order
+class _Chunk(NamedTuple):
+    encoded: Encoded
+    then: Place
 
 
 class Lane:
     """Samples of one lane, from a cursor on.
 
-    `epochs` None: without end. grouped False: a sample holds tokens of one document only.
+    `epochs` None: without end. grouped False: a sample holds tokens of one document only. `encoders` encode a chunk
+    ahead; `readers` read `depth` windows ahead; without them everything happens when it is asked for.
     """
 
     def __init__(
@@ -103,63 +96,73 @@ class Lane:
         cursor: Cursor | None = None,
         epochs: int | None = None,
         grouped: bool = True,
-        pool: Executor | None = None,
+        encoders: Executor | None = None,
+        readers: Executor | None = None,
+        depth: int = 1,
     ) -> None:
-        self.lane, self._order, self._feed, self._block = lane, order, feed, block
-        self._epochs, self._grouped, self._pool = epochs, grouped, pool
-        start = cursor or Cursor(0, 0, 0, 0, 0, 0)
+        self.lane, self._order, self._block = lane, order, block
+        self._epochs, self._grouped, self._encoders = epochs, grouped, encoders
+        start = cursor or START
+        self.windows = Windows(lane, order, feed.lane(), start[:3], epochs=epochs, readers=readers, depth=depth)
         self._samples = start.samples
-        # Documents that are encoded and not yet used up, oldest first: (place, ids), the first from `_token` on.
-        self._documents: list[tuple[tuple[int, int, int, int], NDArray[np.int32]]] = []
-        self._next = 0
-        self._token = start.token
-        self._have = -start.token
-        self._head: tuple[int, int, int, int] = start[:4]
-        self._window: tuple[tuple[int, int, int], _Window] | None = None
-        self._ahead: tuple[tuple[int, int, int, int], Future[_Chunk]] | None = None
+        # Tokens that are encoded and not yet used up, from `_at` on; document i is `_starts[i]` … `_ends[i]` − 1,
+        # its start below 0 where its first tokens were used up and let go. Before a restart's first chunk, `_at`
+        # is the token it stands at.
+        self._ids = np.empty(0, np.int32)
+        self._at = start.token
+        self._document = 0
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._places: list[Place] = []
+        self._head: Place = start[:4]
+        self._ahead: tuple[Place, Future[_Chunk]] | None = None
         self._last_found = start.epoch
         self._patience = PATIENCE * order.lanes
         self.encoded_documents = 0
+        self.dropped: Counter[str] = Counter()
+        """Rows that were passed over, by the reason."""
+
+    @property
+    def samples(self) -> int:
+        """Samples taken."""
+        return self._samples
 
     @property
     def ended(self) -> bool:
         """Whether the lane has no further token; only with `epochs`."""
-        self._want(1)
-        return self._have <= 0
+        return not self._has(1)
 
     @property
     def cursor(self) -> Cursor:
         """The place of the next sample's first token; reads ahead to it when it is not known yet."""
-        self._want(1)
-        place = self._documents[self._next][0] if self._have > 0 else self._head
-        return Cursor(*place, self._token if self._have > 0 else 0, self._samples)
+        if not self._has(1):
+            return Cursor(*self._head, 0, self._samples)
+        token = self._at - self._starts[self._document]
+        return Cursor(*self._places[self._document], token, self._samples)
 
     def next(self) -> Sample | None:
         """The next sample, or None when the lane has ended; a lane that ended still counts samples."""
         self._samples += 1
-        self._want(self._block if self._grouped else 1)
-        if self._have <= 0:
+        if not self._has(self._block if self._grouped else 1) and not self._has(1):
             return None
-        spans: list[Span] = []
-        parts: list[NDArray[np.int32]] = []
-        need = self._block
-        while need and self._next < len(self._documents):
-            place, ids = self._documents[self._next]
-            take = min(need, len(ids) - self._token)
-            spans.append(Span(*place, self._token, self._token + take))
-            parts.append(ids[self._token : self._token + take])
-            need -= take
-            self._have -= take
-            self._token += take
-            if self._token == len(ids):
-                self._next, self._token = self._next + 1, 0
-            if not self._grouped:
-                break
-        return Sample(parts[0] if len(parts) == 1 else np.concatenate(parts), tuple(spans))
+        at, first = self._at, self._document
+        end = min(at + self._block, len(self._ids) if self._grouped else self._ends[first])
+        last = bisect_left(self._ends, end, lo=first)
+        sample = Sample(
+            self._ids[at:end],
+            [0, *(s - at for s in self._starts[first + 1 : last + 1])],
+            self._places[first : last + 1],
+            at - self._starts[first],
+        )
+        self._at, self._document = end, last + (self._ends[last] == end)
+        return sample
 
-    def _want(self, tokens: int) -> None:
-        while self._have < tokens and self._advance():
-            pass
+    def _has(self, tokens: int) -> bool:
+        """Whether so many tokens follow, once all are encoded that are needed to say so."""
+        while len(self._ids) - self._at < tokens:
+            if not self._advance():
+                return False
+        return True
 
     def _advance(self) -> bool:
         """Encode the next chunk of documents; False at the end of the last epoch."""
@@ -169,62 +172,56 @@ class Lane:
         if head[0] - self._last_found > self._patience:
             raise InputError(
                 f"lane {self.lane} found no document to train on in {head[0] - self._last_found} epochs",
-                "the data is empty, blank, or all of it is held out: look at `headrace validate`'s report",
+                "the data is empty, blank, filtered out or all of it is held out: look at `headrace validate`'s report",
             )
-        chunk = self._take(head)
-        del self._documents[: self._next]
-        self._next = 0
-        if self._have < 0 and (not len(chunk.encoded.ends) or chunk.encoded.ends[0] <= self._token):
-            raise ChangedSource(
-                f"lane {self.lane} stands at token {self._token} of a document that is shorter now",
-                "the data or the tokenizer changed since the checkpoint was written",
-            )
-        start = 0
-        for i, end in enumerate(chunk.encoded.ends.tolist()):
-            if end > start:
-                self._documents.append(((*head[:3], head[3] + i), chunk.encoded.ids[start:end]))
-                self.encoded_documents += 1
-            start = end
-        self._have += start
-        if start:
-            self._last_found = head[0]
-        self._head = chunk.then
-        if self._pool and not (self._epochs is not None and self._head[0] >= self._epochs):
-            self._ahead = (self._head, self._pool.submit(self._load, self._head))
+        encoded, self._head = self._take(head)
+        self._append(encoded, head)
+        if self._encoders and self.windows.there(self._head[:3]):
+            self._ahead = (self._head, self._encoders.submit(self._load, self._head))
         return True
 
-    def _take(self, head: tuple[int, int, int, int]) -> _Chunk:
+    def _append(self, encoded: Encoded, head: Place) -> None:
+        self.dropped.update(encoded.dropped)
+        lengths = np.diff(encoded.ends, prepend=0)
+        kept = np.flatnonzero(lengths)
+        if not len(self._ids) and self._at and (not len(lengths) or lengths[0] <= self._at):
+            raise ChangedSource(
+                f"lane {self.lane} stands at token {self._at} of a document that is shorter now",
+                "the data or the tokenizer changed since the checkpoint was written",
+            )
+        if not len(kept):
+            return
+        self._last_found = head[0]
+        self.encoded_documents += len(kept)
+        left = len(self._ids) - self._at
+        if len(self._ids):  # let go what is used up
+            first = self._document
+            self._starts = [s - self._at for s in self._starts[first:]]
+            self._ends = [e - self._at for e in self._ends[first:]]
+            self._places = self._places[first:]
+            self._ids = np.concatenate([self._ids[self._at :], encoded.ids]) if left else encoded.ids
+            self._at = self._document = 0
+        else:
+            left, self._ids = 0, encoded.ids
+        ends = encoded.ends[kept] + left
+        self._ends += ends.tolist()
+        self._starts += (ends - lengths[kept]).tolist()
+        self._places += [(*head[:3], head[3] + i) for i in kept.tolist()]
+
+    def _take(self, head: Place) -> _Chunk:
         ahead, self._ahead = self._ahead, None
         return ahead[1].result() if ahead and ahead[0] == head else self._load(head)
 
-    def _load(self, head: tuple[int, int, int, int]) -> _Chunk:
-        epoch, segment, window, row = head
-        windows = self._order.windows(epoch, segment, self.lane)
-        if window >= len(windows):
+    def _load(self, head: Place) -> _Chunk:
+        epoch, segment, number, row = head
+        if number >= len(self._order.windows(epoch, segment, self.lane)):
             after = (epoch, segment + 1, 0, 0) if segment + 1 < self._order.segments else (epoch + 1, 0, 0, 0)
-            return _Chunk(Encoded(np.empty(0, np.int32), np.empty(0, np.int64)), after)
-        data = self._read(epoch, segment, window, windows[window])
-        count = len(data.upto)
-        before = int(data.upto[row - 1]) if row else 0
-        stop = max(row + 1, int(np.searchsorted(data.upto, before + CHUNK_BYTES, "right")))
-        encoded = self._feed.encode(data.rows.slice(row, stop - row))
-        after = (epoch, segment, window, stop) if stop < count else (epoch, segment, window + 1, 0)
-        return _Chunk(encoded, after)
-
-    def _read(self, epoch: int, segment: int, window: int, pieces: Sequence[Piece]) -> _Window:
-        if self._window is None or self._window[0] != (epoch, segment, window):
-            rows = self._feed.read(pieces)
-            shuffled = rows.take(self._order.row_order(epoch, segment, self.lane, window, rows.num_rows))
-            self._window = (
-                (epoch, segment, window),
-                _Window(shuffled, np.cumsum(self._feed.sizes(shuffled))),
-            )
-        return self._window[1]
-
-
-class _Chunk(NamedTuple):
-    encoded: Encoded
-    then: tuple[int, int, int, int]
+            return _Chunk(Encoded(np.empty(0, np.int32), np.empty(0, np.int64), {}), after)
+        window = self.windows.get((epoch, segment, number))
+        before = int(window.upto[row - 1]) if row else 0
+        stop = max(row + 1, int(np.searchsorted(window.upto, before + CHUNK_BYTES, "right")))
+        after = (epoch, segment, number, stop) if stop < len(window.upto) else (epoch, segment, number + 1, 0)
+        return _Chunk(window.encode(row, stop), after)
 
 
 def expected_samples(step: int, lane: int, *, global_batch: int, lanes: int) -> int:

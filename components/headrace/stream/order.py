@@ -208,6 +208,8 @@ def exact_world_sizes(global_batch: int, lanes: int) -> list[int]:
 def share(step: int, *, global_batch: int, lanes: int, world_size: int, rank: int) -> list[int]:
     """Global sample numbers that a rank trains in a step (from 1), ascending."""
     first = (step - 1) * global_batch
+    if world_size == 1:
+        return list(range(first, first + global_batch))
     return [g for g in range(first, first + global_batch) if g % lanes % world_size == rank]
 
 

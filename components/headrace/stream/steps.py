@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 from headrace.errors import DamagedCheckpoint
-from headrace.stream.lane import Cursor, Feed, Lane, Sample, expected_samples
+from headrace.stream.lane import START, Cursor, Lane, Sample, expected_samples
 from headrace.stream.manifest import Manifest
 from headrace.stream.order import share
 from headrace.stream.plan import Plan
+from headrace.stream.windows import Feed
 
 
 class Numbered(NamedTuple):
@@ -18,6 +20,14 @@ class Numbered(NamedTuple):
 
     number: int
     sample: Sample | None
+
+
+class Threads(NamedTuple):
+    """Who reads windows ahead, `depth` of them a lane, and who encodes."""
+
+    readers: Executor
+    encoders: Executor
+    depth: int = 1
 
 
 class StepReader:
@@ -33,43 +43,61 @@ class StepReader:
         rank: int = 0,
         epochs: int | None = None,
         state: Mapping[str, Any] | None = None,
-        pool: Executor | None = None,
+        threads: Threads | None = None,
     ) -> None:
         self.plan, self.order = plan, plan.order(manifest)
         self.step = int(state["step"]) if state else 0
         """The last step that was read."""
         self._world_size, self._rank, self._finite = world_size, rank, epochs is not None
+        self._threads = threads
         cursors = _cursors(plan, state)
+        how: dict[str, Any] = threads._asdict() if threads else {}
         self._lanes = {
             lane: Lane(
                 lane, self.order, feed, plan.block,
-                cursor=cursors.get(lane), epochs=epochs, grouped=plan.grouped, pool=pool,
+                cursor=cursors.get(lane), epochs=epochs, grouped=plan.grouped, **how,
             )
             for lane in range(rank, plan.lanes, world_size)
         }  # fmt: skip
-        self._cursors = {str(lane): list(cursors.get(lane) or Cursor(0, 0, 0, 0, 0, 0)) for lane in self._lanes}
+        self._cursors = {lane: cursors.get(lane, START) for lane in self._lanes}
 
     @property
-    def state(self) -> dict[str, Any]:
-        """Where this rank's lanes stand after `step`."""
-        return {"step": self.step, "lanes": dict(self._cursors)}
+    def cursors(self) -> dict[int, Cursor]:
+        """Where each of this rank's lanes stands after `step`."""
+        return dict(self._cursors)
 
     @property
     def ended(self) -> bool:
         """Whether no lane of this rank has a token left; only with `epochs`."""
         return self._finite and all(lane.ended for lane in self._lanes.values())
 
+    @property
+    def dropped(self) -> Counter[str]:
+        """Rows that were passed over since the start, by the reason; those of a chunk read ahead are counted too."""
+        return sum((lane.dropped for lane in self._lanes.values()), Counter())
+
     def next_step(self) -> list[Numbered]:
         """The samples of the next step, by ascending number."""
-        numbers = share(
-            self.step + 1, global_batch=self.plan.global_batch, lanes=self.plan.lanes,
-            world_size=self._world_size, rank=self._rank,
-        )  # fmt: skip
+        if self._threads:
+            for g in (*self._numbers(self.step + 1), *self._numbers(self.step + 2)):
+                self._lanes[g % self.plan.lanes].windows.ahead()
+        numbers = self._numbers(self.step + 1)
         samples = [Numbered(g, self._lanes[g % self.plan.lanes].next()) for g in numbers]
         for lane in {g % self.plan.lanes for g in numbers}:  # the others stand where they stood
-            self._cursors[str(lane)] = list(self._lanes[lane].cursor)
+            self._cursors[lane] = self._lanes[lane].cursor
         self.step += 1
         return samples
+
+    def _numbers(self, step: int) -> list[int]:
+        return share(
+            step, global_batch=self.plan.global_batch, lanes=self.plan.lanes,
+            world_size=self._world_size, rank=self._rank,
+        )  # fmt: skip
+
+
+def as_state(step: int, cursors: Mapping[int, Cursor]) -> dict[str, Any]:
+    """A rank's part of the data state after a step, as JSON."""
+    return {"step": step, "lanes": {str(lane): list(cursor) for lane, cursor in cursors.items()}}
 
 
 def _cursors(plan: Plan, state: Mapping[str, Any] | None) -> dict[int, Cursor]:

@@ -21,10 +21,10 @@ from headrace.errors import InputError
 from headrace.stream.documents import Reader
 from headrace.stream.feed import with_ends
 from headrace.stream.heldout import content_hash, is_blank
-from headrace.stream.lane import Encoded
 from headrace.stream.manifest import Manifest, ManifestFile, read_footer
 from headrace.stream.order import Piece
 from headrace.stream.tokenizer import Encoder
+from headrace.stream.windows import Encoded, ReadWindow
 
 INDEX = "tokenized.json"
 VERSION = 1
@@ -189,23 +189,31 @@ class TokenFeed:
         self._reader, self._eos_id = tokenized.reader, tokenized.eos_id
         self._heldout = pa.array(sorted(heldout), pa.uint64())
 
-    def read(self, pieces: Sequence[Piece]) -> pa.Table:
-        """The rows of a window."""
-        return self._reader.read(pieces)
+    def lane(self) -> ReadWindow:
+        """A reader for one lane."""
 
-    def sizes(self, rows: pa.Table) -> NDArray[np.int64]:
-        """About the bytes of text behind each row, at least 1."""
-        lengths: NDArray[np.int64] = pc.fill_null(pc.list_value_length(rows.column(0)), 0).to_numpy().astype(np.int64)
-        return np.maximum(4 * lengths, 1)
+        def read(pieces: Sequence[Piece], order: NDArray[np.int64]) -> TokenWindow:
+            return TokenWindow(self._reader.read(pieces).take(order), self._eos_id, self._heldout)
 
-    def encode(self, rows: pa.Table) -> Encoded:
-        """The ids of these rows' documents."""
-        lists = rows.column(0).combine_chunks()
-        if len(self._heldout):
-            dropped = pc.is_in(rows.column(1), value_set=self._heldout)
-            lists = pc.if_else(dropped, None, rows.column(0)).combine_chunks()
-        lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+        return read
+
+
+class TokenWindow:
+    """Rows of `SCHEMA` in the order in which they are trained."""
+
+    def __init__(self, rows: pa.Table, eos_id: int, heldout: pa.Array) -> None:
+        self._rows, self._eos_id, self._heldout = rows, eos_id, heldout
+        lengths = pc.fill_null(pc.list_value_length(rows.column(0)), 0).to_numpy().astype(np.int64)
+        self.upto: NDArray[np.int64] = np.cumsum(np.maximum(4 * lengths, 1))  # about four bytes a token
+
+    def encode(self, start: int, stop: int) -> Encoded:
+        """Ids of these documents; blank and held-out ones have none."""
+        lists, hashes = (c.combine_chunks() for c in self._rows.slice(start, stop - start).columns)
+        blank = lists.is_null()
+        held = pc.fill_null(pc.is_in(hashes, value_set=self._heldout), False)
+        lists = pc.if_else(held, None, lists)
         lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         ids: NDArray[Any] = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return with_ends(ids.astype(np.int32), offsets, self._eos_id)
+        dropped = {"blank": pc.sum(blank).as_py() or 0, "heldout": pc.sum(held).as_py() or 0}
+        return with_ends(ids.astype(np.int32), offsets, self._eos_id, {k: n for k, n in dropped.items() if n})
