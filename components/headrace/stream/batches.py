@@ -30,6 +30,8 @@ READERS = 16
 READ_AHEAD_BYTES = 128 << 20
 """Text that a rank's lanes hold ahead of need together, where that is more than a window each."""
 MOST_WINDOWS_AHEAD = 8
+MADE_AHEAD_BYTES = 16 << 20
+"""Micro-batches that wait for the optimizer; two at least, 64 at most."""
 STEPS_REMEMBERED = 1_024
 """Steps whose state is remembered: more than the stream is ever ahead of the optimizer."""
 
@@ -111,7 +113,9 @@ class RankStream:
         )
         self._trained: OrderedDict[int, Trained] = OrderedDict()
         self._remember(0)
-        self._made: queue.Queue[MicroBatch | BaseException] = queue.Queue(max(2, min(64, 2 * self.accumulation)))
+        size = 3 * 8 * batch * plan.block
+        self._ahead = max(2, min(64, MADE_AHEAD_BYTES // size))
+        self._made: queue.Queue[MicroBatch | BaseException] = queue.Queue(self._ahead)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from concurrent.futures import Executor, Future
 from typing import NamedTuple
@@ -14,8 +13,10 @@ from headrace.errors import ChangedSource, InputError
 from headrace.stream.order import Order
 from headrace.stream.windows import Encoded, Feed, Windows
 
-CHUNK_BYTES = 64 << 10
-"""Text encoded at once: small, so that a start with many lanes is quick."""
+FIRST_CHUNK_BYTES = 32 << 10
+"""Text that a lane encodes at first: little, so that a start with many lanes is quick."""
+CHUNK_BYTES = 256 << 10
+"""Text encoded at once after that."""
 PATIENCE = 16
 """A lane stands at one of V runs an epoch, as if drawn: after 16·V epochs it has missed a document once in e¹⁶."""
 
@@ -118,6 +119,7 @@ class Lane:
         self._ahead: tuple[Place, Future[_Chunk]] | None = None
         self._last_found = start.epoch
         self._patience = PATIENCE * order.lanes
+        self._chunk_bytes = FIRST_CHUNK_BYTES
         self.encoded_documents = 0
         self.dropped: Counter[str] = Counter()
         """Rows that were passed over, by the reason."""
@@ -135,27 +137,24 @@ class Lane:
     @property
     def cursor(self) -> Cursor:
         """The place of the next sample's first token; reads ahead to it when it is not known yet."""
-        if not self._has(1):
+        if self._at >= len(self._ids) and not self._has(1):
             return Cursor(*self._head, 0, self._samples)
-        token = self._at - self._starts[self._document]
-        return Cursor(*self._places[self._document], token, self._samples)
+        document = self._document
+        return Cursor(*self._places[document], self._at - self._starts[document], self._samples)
 
     def next(self) -> Sample | None:
         """The next sample, or None when the lane has ended; a lane that ended still counts samples."""
         self._samples += 1
         if not self._has(self._block if self._grouped else 1) and not self._has(1):
             return None
-        at, first = self._at, self._document
-        end = min(at + self._block, len(self._ids) if self._grouped else self._ends[first])
-        last = bisect_left(self._ends, end, lo=first)
-        sample = Sample(
-            self._ids[at:end],
-            [0, *(s - at for s in self._starts[first + 1 : last + 1])],
-            self._places[first : last + 1],
-            at - self._starts[first],
-        )
-        self._at, self._document = end, last + (self._ends[last] == end)
-        return sample
+        at, first, starts, ends = self._at, self._document, self._starts, self._ends
+        end = min(at + self._block, len(self._ids) if self._grouped else ends[first])
+        last = first
+        while ends[last] < end:
+            last += 1
+        within = [0, *[s - at for s in starts[first + 1 : last + 1]]] if last > first else [0]
+        self._at, self._document = end, last + (ends[last] == end)
+        return Sample(self._ids[at:end], within, self._places[first : last + 1], at - starts[first])
 
     def _has(self, tokens: int) -> bool:
         """Whether so many tokens follow, once all are encoded that are needed to say so."""
@@ -219,7 +218,8 @@ class Lane:
             return _Chunk(Encoded(np.empty(0, np.int32), np.empty(0, np.int64), {}), after)
         window = self.windows.get((epoch, segment, number))
         before = int(window.upto[row - 1]) if row else 0
-        stop = max(row + 1, int(np.searchsorted(window.upto, before + CHUNK_BYTES, "right")))
+        stop = max(row + 1, int(np.searchsorted(window.upto, before + self._chunk_bytes, "right")))
+        self._chunk_bytes = CHUNK_BYTES
         after = (epoch, segment, number, stop) if stop < len(window.upto) else (epoch, segment, number + 1, 0)
         return _Chunk(window.encode(row, stop), after)
 

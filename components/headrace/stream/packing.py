@@ -28,29 +28,29 @@ def place(samples: Sequence[tuple[NDArray[np.int32], Sequence[int]]], rows: int,
     document goes on from the block before). The first label of each of these segments is masked, because nothing
     in its document comes before it. What lies behind n is filler: EOS, trained by nobody.
     """
-    input_ids = np.empty((rows, block), np.int64)
-    positions = np.empty((rows, block), np.int64)
+    input_ids, positions = np.empty((rows, block), np.int64), np.empty((rows, block), np.int64)
     positions[:] = _positions(block)
-    masked_rows: list[int] = []
     masked: list[int] = []
+    short = [(row, len(ids)) for row, (ids, _) in enumerate(samples) if len(ids) < block]
+    if short:
+        for row, (ids, _) in enumerate(samples):
+            input_ids[row, : len(ids)] = ids
+    elif samples:
+        np.concatenate([ids for ids, _ in samples], out=input_ids.reshape(-1)[: len(samples) * block])
     for row, (ids, starts) in enumerate(samples):
-        n = len(ids)
-        input_ids[row, :n] = ids
-        masked_rows += [row] * len(starts)
-        masked += starts
+        masked += [row * block + start for start in starts]
         # The first segment's positions stand there already.
-        for start, end in zip(starts[1:], [*starts[2:], n], strict=False):
+        for i in range(1, len(starts)):
+            start, end = starts[i], starts[i + 1] if i + 1 < len(starts) else len(ids)
             positions[row, start:end] = _positions(block)[: end - start]
-        if n < block:
-            input_ids[row, n:] = eos_id
-            positions[row, n:] = _positions(block)[: block - n]
-    input_ids[len(samples) :] = eos_id
+    fillers = [*short, *((row, 0) for row in range(len(samples), rows))]
+    for row, n in fillers:
+        input_ids[row, n:] = eos_id
+        positions[row, n:] = _positions(block)[: block - n]
     labels = input_ids.copy()
-    labels[masked_rows, masked] = IGNORED
-    for row, (ids, _) in enumerate(samples):
-        if len(ids) < block:
-            labels[row, len(ids) :] = IGNORED
-    labels[len(samples) :] = IGNORED
+    labels.reshape(-1)[masked] = IGNORED
+    for row, n in fillers:
+        labels[row, n:] = IGNORED
     return Rows(input_ids, labels, positions)
 
 

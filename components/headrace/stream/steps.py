@@ -49,7 +49,7 @@ class StepReader:
         self.step = int(state["step"]) if state else 0
         """The last step that was read."""
         self._world_size, self._rank, self._finite = world_size, rank, epochs is not None
-        self._threads = threads
+        self._coming: list[int] = []
         cursors = _cursors(plan, state)
         how: dict[str, Any] = threads._asdict() if threads else {}
         self._lanes = {
@@ -78,13 +78,14 @@ class StepReader:
 
     def next_step(self) -> list[Numbered]:
         """The samples of the next step, by ascending number."""
-        if self._threads:
-            for g in (*self._numbers(self.step + 1), *self._numbers(self.step + 2)):
-                self._lanes[g % self.plan.lanes].windows.ahead()
-        numbers = self._numbers(self.step + 1)
-        samples = [Numbered(g, self._lanes[g % self.plan.lanes].next()) for g in numbers]
-        for lane in {g % self.plan.lanes for g in numbers}:  # the others stand where they stood
-            self._cursors[lane] = self._lanes[lane].cursor
+        lanes, v = self._lanes, self.plan.lanes
+        numbers = self._coming or self._numbers(self.step + 1)
+        self._coming = self._numbers(self.step + 2)
+        for g in self._coming:
+            lanes[g % v].windows.ahead()
+        samples = [Numbered(g, lanes[g % v].next()) for g in numbers]
+        for g in numbers[-v:]:  # the other lanes stand where they stood
+            self._cursors[g % v] = lanes[g % v].cursor
         self.step += 1
         return samples
 

@@ -75,12 +75,13 @@ class Windows:
         self._next: Key | None = start
         self._ready: deque[tuple[Key, Window | BaseException]] = deque()
         self._held: tuple[Key, Window] | None = None
-        self._reading = False
+        self._begun = self._reading = False
         self._changed = threading.Condition()
 
     def ahead(self) -> None:
         """Begin to read, where there are threads to do so."""
-        if self._readers is not None:
+        if self._readers is not None and not self._begun:
+            self._begun = True
             with self._changed:
                 self._go_on()
 
