@@ -14,6 +14,7 @@ from headrace.artifacts.checkpoint import CheckpointRef
 from headrace.artifacts.files import write_json
 from headrace.errors import InputError
 from headrace.options import Options, parse_mapping
+from headrace.stream.feed import Choice
 from headrace.stream.tokenizer import ModelLimits
 
 ROOT = Path(__file__).parents[1]
@@ -79,22 +80,22 @@ def test_a_reference_to_a_model_elsewhere_is_followed(tmp_path: Path) -> None:
 def test_held_out_by_rule_by_file_or_not_at_all(tmp_path: Path) -> None:
     manifest = inputs.open_manifest(options())
     reader = inputs.open_reader(options(), manifest)
-    made = inputs.open_heldout(options(heldout_fraction=0.1), manifest, reader)
+    made = inputs.open_heldout(options(heldout_fraction=0.1), reader)
     assert made is not None and len(made.texts) == 6
     made.write(tmp_path / "h.parquet")
-    read = inputs.open_heldout(options(heldout=str(tmp_path / "h.parquet")), manifest, reader)
+    read = inputs.open_heldout(options(heldout=str(tmp_path / "h.parquet")), reader)
     assert read is not None and read.digest == made.digest
-    assert inputs.open_heldout(options(heldout_fraction=0), manifest, reader) is None
-    bounded = inputs.open_heldout(options(heldout_fraction=0.5, max_eval_samples=3), manifest, reader)
+    assert inputs.open_heldout(options(heldout_fraction=0), reader) is None
+    bounded = inputs.open_heldout(options(heldout_fraction=0.5, max_eval_samples=3), reader)
     assert bounded is not None and len(bounded.texts) == 3
 
 
 def test_the_plan_tells_what_differs() -> None:
-    manifest = inputs.open_manifest(options())
+    reader = inputs.open_reader(options(), inputs.open_manifest(options()))
     encoder = inputs.open_encoder(options())
 
     def plan(**changed: Any) -> Any:
-        return inputs.open_plan(options(**changed), manifest, encoder, None, block=64, global_batch=8)
+        return inputs.open_plan(options(**changed), reader, encoder, None, Choice(), block=64, global_batch=8)
 
     assert plan().hash == plan(dataloader_num_workers=4, max_steps=9).hash
     assert plan(seed=7).differences(plan().to_json()) == ["seed: 42 → 7"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,19 @@ from headrace.artifacts.files import read_json
 from headrace.artifacts.storage import open_store
 from headrace.errors import InputError
 from headrace.options import DatasetOptions, Options, training_value
+from headrace.stream import duplicates, shards
 from headrace.stream import heldout as heldout_slice
-from headrace.stream import manifest as manifests
 from headrace.stream import tokenized as tokenized_data
 from headrace.stream.documents import Reader
-from headrace.stream.feed import TextFeed
+from headrace.stream.duplicates import Duplicates
+from headrace.stream.feed import Choice, TextFeed
+from headrace.stream.filters import Filter, columns_of
 from headrace.stream.heldout import DEFAULT_DOCUMENTS, HeldOut
-from headrace.stream.manifest import Manifest, Survey, places
-from headrace.stream.order import default_lanes
+from headrace.stream.manifest import Manifest
+from headrace.stream.order import COUNTED_FILES, SEGMENT_FILES, default_lanes
 from headrace.stream.plan import Plan
-from headrace.stream.source import Source, resolve
+from headrace.stream.shards import Survey, listed
+from headrace.stream.source import Source, nearest, resolve
 from headrace.stream.tokenized import TokenFeed, Tokenized
 from headrace.stream.tokenizer import FILES, Encoder, ModelLimits, load_encoder, load_limits
 from headrace.stream.windows import Feed
@@ -48,21 +50,58 @@ def required(options: Options, *names: str) -> None:
             )
 
 
-def open_source(options: Options) -> Source:
-    """The files of the dataset that the options name."""
+def open_listing(options: Options) -> Manifest:
+    """The files of the dataset or mixture that the options name, before any of them is opened."""
     dataset = options.dataset
+    if dataset.dataset_mixture is not None:
+        if dataset.dataset_name:
+            raise InputError("--dataset_name and --dataset_mixture are both given", "leave out one of them")
+        return listed([_source_of(dataset, entry) for entry in _entries(dataset.dataset_mixture)])
     required(options, "dataset_name")
-    return resolve(
+    source = resolve(
         str(dataset.dataset_name),
         config=dataset.dataset_config_name,
         revision=dataset.dataset_revision,
         split=dataset.dataset_train_split,
     )
+    return listed([(source, dataset.dataset_text_field, 1)])
 
 
-def survey(options: Options, source: Source, progress: Progress | None = None) -> Survey:
-    """What the footers of a source say, problems included."""
-    return manifests.survey(source, options.dataset.dataset_text_field, **_reading(options.dataset, progress))
+_ENTRY = {"name": str, "weight": int, "config": str, "revision": str, "split": str, "text_field": str}
+
+
+def _entries(mixture: Any) -> list[dict[str, Any]]:
+    """The sources of --dataset_mixture; InputError when it is no list of them."""
+    remedy = "each source has a name and a weight (a whole number from 1): see examples/mixture.yaml"
+    if not isinstance(mixture, list) or len(mixture) < 2 or not all(isinstance(e, dict) for e in mixture):
+        raise InputError("--dataset_mixture is no list of two or more sources", remedy)
+    for entry in mixture:
+        for key, value in entry.items():
+            if key not in _ENTRY:
+                raise InputError(f"--dataset_mixture: a source has the key {key!r}{nearest(str(key), _ENTRY)}", remedy)
+            if type(value) is not _ENTRY[key]:
+                raise InputError(f"--dataset_mixture: {key} is {value!r}, expected {_ENTRY[key].__name__}", remedy)
+        if "name" not in entry or not 1 <= entry.get("weight", 0) < 1 << 31:
+            raise InputError(f"--dataset_mixture: the source {entry} lacks a name or a weight", remedy)
+    return mixture
+
+
+def _source_of(dataset: DatasetOptions, entry: Mapping[str, Any]) -> tuple[Source, str, int]:
+    source = resolve(
+        entry["name"], config=entry.get("config"), revision=entry.get("revision"),
+        split=entry.get("split", dataset.dataset_train_split),
+    )  # fmt: skip
+    return source, entry.get("text_field", dataset.dataset_text_field), entry["weight"]
+
+
+def open_filters(options: Options) -> tuple[Filter, ...]:
+    """The filters of --dataset_filter."""
+    return tuple(Filter.parse(f) for f in options.dataset.dataset_filter or ())
+
+
+def survey(options: Options, listing: Manifest, progress: Progress | None = None) -> Survey:
+    """What the footers of a listing say, problems included."""
+    return shards.survey(listing, **_reading(options, progress))
 
 
 def open_manifest(options: Options, progress: Progress | None = None) -> Manifest:
@@ -78,32 +117,47 @@ def open_manifest(options: Options, progress: Progress | None = None) -> Manifes
                 f"{dataset.dataset_text_field!r}",
                 "make the manifest anew, or leave out the flag",
             )
+        if dataset.dataset_mixture is not None:
+            asked = [(e["name"], e["weight"]) for e in _entries(dataset.dataset_mixture)]
+            if asked != [(p.name, p.weight) for p in manifest.parts]:
+                raise InputError(
+                    f"the manifest {dataset.manifest} is of another mixture than --dataset_mixture",
+                    "make the manifest anew, or leave out --manifest",
+                )
     else:
-        manifest = manifests.build(open_source(options), dataset.dataset_text_field, **_reading(dataset, progress))
+        manifest = shards.build(open_listing(options), **_reading(options, progress))
     return first_rows(options, manifest)
 
 
 def first_rows(options: Options, manifest: Manifest) -> Manifest:
     """The manifest cut to --max_train_samples, the first rows of the source."""
     limit = options.dataset.max_train_samples
-    return manifest if limit is None or limit >= manifest.rows else manifest.first_rows(limit)
+    if limit is None or manifest.limit == limit:
+        return manifest
+    if len(manifest.parts) > 1:
+        raise InputError(
+            "--max_train_samples is the first rows of one source; a mixture has several",
+            "leave it out, and set --max_steps",
+        )
+    return shards.first_rows(manifest, limit, options.dataset.read_deadline_s)
 
 
-def _reading(dataset: DatasetOptions, progress: Progress | None) -> dict[str, Any]:
+def _reading(options: Options, progress: Progress | None) -> dict[str, Any]:
     def tell(done: int, total: int) -> None:
         if progress is not None:
             progress("footers", done, total, "files")
 
     return {
-        "threads": max(8, dataset.dataset_num_proc),
-        "deadline_s": dataset.read_deadline_s,
+        "extra": columns_of(open_filters(options)),
+        "threads": max(shards.THREADS, options.dataset.dataset_num_proc),
+        "deadline_s": options.dataset.read_deadline_s,
         "progress": tell,
     }
 
 
 def open_reader(options: Options, manifest: Manifest) -> Reader:
-    """A reader of the manifest's rows."""
-    return Reader(manifest, deadline_s=options.dataset.read_deadline_s)
+    """A reader of the manifest's rows, with the columns that filters look at."""
+    return Reader(manifest, extra=columns_of(open_filters(options)), deadline_s=options.dataset.read_deadline_s)
 
 
 def open_limits(options: Options) -> ModelLimits:
@@ -176,9 +230,7 @@ def block_size(options: Options, limits: ModelLimits) -> int:
     return asked
 
 
-def open_heldout(
-    options: Options, manifest: Manifest, reader: Reader, progress: Progress | None = None
-) -> HeldOut | None:
+def open_heldout(options: Options, reader: Reader, progress: Progress | None = None) -> HeldOut | None:
     """The slice in --heldout, or made by the same rule now; None with --heldout_fraction 0."""
     dataset = options.dataset
     if dataset.heldout:
@@ -191,9 +243,30 @@ def open_heldout(
             progress("held-out slice", done, total, "row groups")
 
     return heldout_slice.make(
-        manifest, reader,
-        fraction=dataset.heldout_fraction, limit=dataset.max_eval_samples or DEFAULT_DOCUMENTS, progress=tell,
-    )  # fmt: skip
+        reader, fraction=dataset.heldout_fraction, limit=dataset.max_eval_samples or DEFAULT_DOCUMENTS, progress=tell
+    )
+
+
+def open_choice(options: Options, reader: Reader, heldout: HeldOut | None, progress: Progress | None = None) -> Choice:
+    """Which rows are trained; with --dedup dataset the bitmap of --duplicates, or one made now by reading all rows."""
+    dataset = options.dataset
+    filters = open_filters(options)
+    scope: Any = dataset.dedup.replace("none", "")
+    if dataset.duplicates and scope != "dataset":
+        raise InputError(f"--duplicates is given and --dedup is {dataset.dedup}", "set --dedup dataset")
+    found = None
+    if dataset.duplicates:
+        found = Duplicates.read(Path(dataset.duplicates), reader.manifest.hash)
+    elif scope == "dataset":
+
+        def tell(done: int, total: int) -> None:
+            if progress is not None:
+                progress("copies", done, total, "row groups")
+
+        log.info("reading all documents to find copies: `headrace validate --dedup dataset` does it beforehand")
+        found = duplicates.find(reader, filters, progress=tell)
+    hashes = heldout.hashes if heldout else frozenset()
+    return Choice(heldout=hashes, filters=filters, dedup=scope, duplicates=found)
 
 
 def tokenized_folder(options: Options, output_dir: Path) -> Path | None:
@@ -216,7 +289,7 @@ def tokenize(
     """The tokenised dataset in a folder, made now unless it is there or was to be loaded."""
     if options.dataset.tokenized_dataset_load_dir:
         found = Tokenized.load(folder)
-        found.check(manifest, encoder)
+        found.check(manifest, encoder, open_filters(options))
         return found
 
     def tell(done: int, total: int) -> None:
@@ -224,25 +297,29 @@ def tokenize(
             progress("tokenise", done, total, "rows")
 
     threads = options.dataset.dataset_num_proc
-    return tokenized_data.save(folder, manifest, reader, encoder, threads=threads, progress=tell)
+    return tokenized_data.save(folder, manifest, reader, encoder, open_filters(options), threads=threads, progress=tell)
 
 
-def open_feed(reader: Reader, encoder: Encoder, heldout: HeldOut | None, tokenized: Tokenized | None = None) -> Feed:
+def open_feed(reader: Reader, encoder: Encoder, choice: Choice, tokenized: Tokenized | None = None) -> Feed:
     """What the lanes read: the documents that are trained, encoded on the way or earlier."""
-    hashes = heldout.hashes if heldout else frozenset()
     if tokenized is not None:
-        return TokenFeed(tokenized, hashes)
+        return TokenFeed(tokenized, choice)
     encoder.accelerate(_probes(reader))
     log.info("encoding with %s", encoder.implementation)
-    return TextFeed(reader, encoder, hashes)
+    return TextFeed(reader, encoder, choice)
 
 
 def _probes(reader: Reader) -> list[str]:
-    """Some documents of the first row group that has any, to prove a fast tokenizer on."""
-    groups = (g for g in places(reader.manifest) if reader.manifest.files[g[0]].row_groups[g[1]].rows)
-    texts = [t for t in reader.texts(*next(groups)) if t]
-    ends = itertools.accumulate(len(t) for t in texts)
-    return [t for t, end in zip(texts, ends, strict=True) if end <= PROBED_CHARACTERS] or texts[:1]
+    """Some documents from the beginning, to prove a fast tokenizer on."""
+    places = ((f, g) for f in range(len(reader.manifest.files)) for g in range(len(reader.shards.row_groups([f])[0])))
+    texts = (d.text for place in places for d in reader.documents(*place) if d.text)
+    found, size = [], 0
+    for text in texts:
+        found.append(text)
+        size += len(text)
+        if size >= PROBED_CHARACTERS:
+            break
+    return found
 
 
 def global_batch(options: Options, world_size: int) -> int:
@@ -256,22 +333,20 @@ def global_batch(options: Options, world_size: int) -> int:
 
 def open_plan(
     options: Options,
-    manifest: Manifest,
+    reader: Reader,
     encoder: Encoder,
     heldout: HeldOut | None,
+    choice: Choice,
     *,
     block: int,
     global_batch: int,
 ) -> Plan:
     """The plan of a run; --lanes and --seed are read from the options."""
-    largest = max(g.text_bytes for f in manifest.files for g in f.row_groups)
+    manifest, size = reader.manifest, reader.shards.size()
     lanes = options.dataset.lanes or default_lanes(
-        global_batch=global_batch,
-        block=block,
-        rows=manifest.rows,
-        text_bytes=manifest.text_bytes,
-        largest_group=largest,
+        global_batch=global_batch, block=block, rows=size.rows, text_bytes=size.text_bytes, largest_group=size.largest
     )
+    copies = f"{choice.dedup} {choice.duplicates.digest}" if choice.duplicates else choice.dedup
     return Plan(
         manifest_hash=manifest.hash,
         text_column=manifest.text_column,
@@ -283,4 +358,8 @@ def open_plan(
         grouped=options.dataset.dataset_group_text,
         lanes=lanes,
         global_batch=global_batch,
+        filters=("blank", *map(str, choice.filters)),
+        dedup=copies,
+        mixture=tuple(p.weight for p in manifest.parts) if len(manifest.parts) > 1 else (),
+        segment_files=SEGMENT_FILES if all(p.format == "parquet" for p in manifest.parts) else COUNTED_FILES,
     )

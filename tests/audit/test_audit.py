@@ -17,7 +17,7 @@ from headrace.artifacts.files import write_json
 from headrace.audit import peek, verify
 from headrace.audit.open import steps_of
 from headrace.errors import ChangedSource, InputError
-from headrace.inputs import open_encoder, open_feed, open_heldout, open_manifest, open_plan, open_reader
+from headrace.inputs import open_choice, open_encoder, open_feed, open_heldout, open_manifest, open_plan, open_reader
 from headrace.options import parse_mapping
 from headrace.stream.batches import RankStream
 from headrace.stream.ledger import Ledger, LedgerWriter
@@ -37,14 +37,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = parse_mapping({"dataset_name": str(out.parent / "data"), "model_name_or_path": str(TINY)})
     manifest = open_manifest(options)
     reader, encoder = open_reader(options, manifest), open_encoder(options)
-    heldout = open_heldout(options, manifest, reader)
-    plan = open_plan(options, manifest, encoder, heldout, block=128, global_batch=8)
+    heldout = open_heldout(options, reader)
+    choice = open_choice(options, reader, heldout)
+    plan = open_plan(options, reader, encoder, heldout, choice, block=128, global_batch=8)
     state: dict[str, Any] | None = None
     for start, (ranks, first, last) in enumerate([(2, 1, SAVED + 2), (3, SAVED + 1, STEPS)], 1):
         saved = []
         for rank in range(ranks):
-            feed = open_feed(reader, encoder, heldout)
-            stream = RankStream(plan, manifest, feed, world_size=ranks, rank=rank, batch=2, state=state)
+            feed = open_feed(reader, encoder, choice)
+            stream = RankStream(plan, reader.shards, feed, world_size=ranks, rank=rank, batch=2, state=state)
             writer = LedgerWriter(out / "ledger", start=start, rank=rank, world_size=ranks)
             for step in range(first, last + 1):
                 for _ in range(stream.accumulation):

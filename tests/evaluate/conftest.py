@@ -45,8 +45,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def heldout(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What validate leaves for the dataset."""
     options = parse_mapping({"dataset_name": str(dataset), "heldout_fraction": FRACTION})
-    manifest = inputs.open_manifest(options)
-    made = inputs.open_heldout(options, manifest, inputs.open_reader(options, manifest))
+    made = inputs.open_heldout(options, inputs.open_reader(options, inputs.open_manifest(options)))
     assert made is not None
     path = tmp_path_factory.mktemp("validate") / "heldout.parquet"
     made.write(path)

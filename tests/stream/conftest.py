@@ -10,13 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.stream.manifest import Manifest, build
+from headrace.stream.manifest import Manifest
+from headrace.stream.shards import build, listed
 from headrace.stream.source import resolve
 from headrace.stream.tokenizer import Encoder, load_encoder
 
 ROOT = Path(__file__).parents[2]
 PYDOCS, TINY = ROOT / "examples/pydocs", ROOT / "examples/tiny-gpt2"
 Write = Callable[..., Path]
+
+
+def manifest_of(place: Path | str, column: str = "text", **how: str) -> Manifest:
+    """The manifest of a folder, file, glob or Hub name."""
+    return build(listed([(resolve(str(place), **how), column, 1)]))
 
 
 @pytest.fixture
@@ -40,4 +46,4 @@ def encoder() -> Encoder:
 
 @pytest.fixture(scope="session")
 def pydocs() -> Manifest:
-    return build(resolve(str(PYDOCS)), "text")
+    return manifest_of(PYDOCS)

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from headrace.stream.feed import with_ends
-from headrace.stream.manifest import Manifest, ManifestFile, RowGroup
+from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
 from headrace.stream.order import Piece, permutation
 from headrace.stream.plan import Plan
+from headrace.stream.shards import Shards
 from headrace.stream.windows import Encoded, ReadWindow
 
 EOS = 999_999
@@ -39,7 +40,7 @@ class Data:
             ManifestFile(f"f{i}", f"f{i}", 1, "", "", tuple(map(RowGroup, map(len, groups), self.sizes[i])))
             for i, groups in enumerate(self.files)
         )
-        return Manifest("memory", "", "train", "", "text", files)
+        return Manifest((Part(name="memory", files=files),))
 
     def rows(self) -> list[Row]:
         return [
@@ -131,7 +132,7 @@ def segments(data: Data, plan: Plan) -> int:
 
 def lane_places(data: Data, plan: Plan, lane: int, epochs: int) -> Iterator[Place]:
     """Every token of a lane in order."""
-    order = plan.order(data.manifest)
+    order = plan.orders(Shards(data.manifest))[0]
     for epoch in range(epochs):
         for segment in range(segments(data, plan)):
             rest = runs(data, plan, epoch, segment)[(lane + epoch + segment) % plan.lanes]

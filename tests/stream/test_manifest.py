@@ -12,22 +12,19 @@ import pytest
 
 from headrace.errors import ChangedSource, DamagedData, InputError
 from headrace.stream.documents import Reader
-from headrace.stream.manifest import Manifest, build, survey
+from headrace.stream.manifest import Manifest
+from headrace.stream.shards import build, listed, survey
 from headrace.stream.source import resolve
-from tests.stream.conftest import Write
+from tests.stream.conftest import Write, manifest_of
 
 TEXTS = [f"document {i}" for i in range(7)]
-
-
-def manifest_of(folder: Path) -> Manifest:
-    return build(resolve(str(folder)), "text")
 
 
 def test_it_counts_what_is_there(write: Write, tmp_path: Path) -> None:
     write("a.parquet", TEXTS)
     write("b.parquet", TEXTS[:2])
     found = manifest_of(tmp_path)
-    assert [[g.rows for g in f.row_groups] for f in found.files] == [[3, 3, 1], [2]]
+    assert [[g.rows for g in f.known] for f in found.files] == [[3, 3, 1], [2]]
     assert (found.rows, found.row_groups) == (9, 4) and found.text_bytes > 9 * len(TEXTS[0])
 
 
@@ -36,10 +33,10 @@ def test_it_survives_json_and_notices_edits(write: Write, tmp_path: Path) -> Non
     found = manifest_of(tmp_path)
     value = json.loads(json.dumps(found.to_json()))
     assert Manifest.from_json(value) == found
-    value["files"][0]["row_groups"][0][0] = 2
+    value["parts"][0]["files"][0]["row_groups"][0][0] = 2
     with pytest.raises(InputError, match="changed after it was written"):
         Manifest.from_json(value)
-    wrongs: list[Any] = [{}, [], {"version": 2}, {**found.to_json(), "files": None}]
+    wrongs: list[Any] = [{}, [], {"version": 1}, {**found.to_json(), "parts": None}]
     for wrong in wrongs:
         with pytest.raises(InputError):
             Manifest.from_json(wrong)
@@ -52,7 +49,7 @@ def test_the_first_rows_keep_their_places(tmp_path: Path, write: Write) -> None:
             writer.write_table(pa.table({"text": pa.array(texts, pa.string())}))
     found = manifest_of(tmp_path)
     cut = found.first_rows(9)
-    assert [[g.rows for g in f.row_groups] for f in cut.files] == [[3, 3, 1], [1, 0, 1]]
+    assert [[g.rows for g in f.known] for f in cut.files] == [[3, 3, 1], [1, 0, 1]]
     assert [d.text for d in Reader(cut).rows()] == [*TEXTS, "x", "y"]
     assert found.first_rows(3).rows == 3 and len(found.first_rows(3).files) == 1
 
@@ -64,14 +61,14 @@ def test_what_is_wrong_with_files_is_told_file_by_file(write: Write, tmp_path: P
     path = write("d.parquet", TEXTS)
     path.write_bytes(path.read_bytes()[:-10])
     (tmp_path / "e.parquet").write_bytes(b"")
-    problems = {p.path: p for p in survey(resolve(str(tmp_path / "*.parquet")), "text").problems}
+    problems = {p.path: p for p in survey(listed([(resolve(str(tmp_path / "*.parquet")), "text", 1)])).problems}
     kinds = {name: p.kind for name, p in problems.items()}
     assert kinds == {
         "b.parquet": "missing-column", "c.parquet": "wrong-type", "d.parquet": "unreadable", "e.parquet": "unreadable",
     }  # fmt: skip
     assert "nearest: txt" in problems["b.parquet"].message and "int64" in problems["c.parquet"].message
     with pytest.raises(InputError, match=r"b.parquet: no column 'text'"):
-        build(resolve(str(tmp_path / "*.parquet")), "text")
+        build(listed([(resolve(str(tmp_path / "*.parquet")), "text", 1)]))
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
@@ -103,13 +100,12 @@ def test_a_file_written_anew_is_never_read_in_silence(write: Write, tmp_path: Pa
 
 def test_damaged_pages_are_told_from_a_bad_network(write: Write, tmp_path: Path) -> None:
     path = write("a.parquet", TEXTS)
-    found = manifest_of(tmp_path)
     data = bytearray(path.read_bytes())
     start = pq.read_metadata(path).row_group(1).column(0).dictionary_page_offset
     data[start : start + 20] = bytes(range(20))
     path.write_bytes(bytes(data))
     with pytest.raises(DamagedData, match=r"row group 1 of .*a.parquet"):
-        list(Reader(found, deadline_s=60).rows())
+        list(Reader(manifest_of(tmp_path), deadline_s=60).rows())
 
 
 def test_row_groups_that_many_ask_for_are_read_once(write: Write, tmp_path: Path) -> None:

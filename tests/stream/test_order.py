@@ -30,6 +30,7 @@ from headrace.stream.order import (
 )
 from headrace.stream.packing import IGNORED
 from headrace.stream.plan import Plan
+from headrace.stream.shards import Shards
 from headrace.stream.steps import merge_states
 from tests.stream.oracle import Data, MemoryFeed, datasets, make_plan, plans, runs, samples, segments
 
@@ -62,7 +63,7 @@ def chain(data: Data, plan: Plan, links: list[tuple[int, int, int]]) -> dict[int
     for world_size, batch, steps in links:
         streams = [
             RankStream(
-                plan, data.manifest, MemoryFeed(data),
+                plan, Shards(data.manifest), MemoryFeed(data),
                 world_size=world_size, rank=rank, batch=batch, state=state, threads=1 + rank % 3,
             )
             for rank in range(world_size)
@@ -105,7 +106,7 @@ def test_i1_any_chain_of_world_sizes_batches_and_restarts_gives_the_same_samples
 @BOUNDED
 @given(datasets(), plans(), st.integers(1, 3))
 def test_i2_every_token_of_every_document_once_an_epoch_and_nothing_else(data: Data, plan: Plan, epochs: int) -> None:
-    order, found = plan.order(data.manifest), Counter[tuple[int, int, int, int]]()
+    order, found = plan.orders(Shards(data.manifest))[0], Counter[tuple[int, int, int, int]]()
     for number in range(plan.lanes):
         lane = Lane(number, order, MemoryFeed(data), plan.block, epochs=epochs)
         while (sample := lane.next()) is not None:
@@ -125,7 +126,7 @@ def test_i2_every_token_of_every_document_once_an_epoch_and_nothing_else(data: D
 
 def place_of(data: Data, plan: Plan, lane: int, span: Any) -> tuple[int, int, int]:
     """The row that a span is of, by the oracle."""
-    order = plan.order(data.manifest)
+    order = plan.orders(Shards(data.manifest))[0]
     window = order.windows(span.epoch, span.segment, lane)[span.window]
     rows = [(p.file, p.row_group, r) for p in window for r in range(p.start, p.end)]
     return rows[permutation(len(rows), plan.seed, span.epoch, span.segment, lane, span.window)[span.row]]
@@ -134,7 +135,7 @@ def place_of(data: Data, plan: Plan, lane: int, span: Any) -> tuple[int, int, in
 @BOUNDED
 @given(datasets(), plans(), st.integers(1, 12))
 def test_i3_how_many_samples_a_lane_has_given_follows_from_the_step(data: Data, plan: Plan, steps: int) -> None:
-    stream = RankStream(plan, data.manifest, MemoryFeed(data), batch=2)
+    stream = RankStream(plan, Shards(data.manifest), MemoryFeed(data), batch=2)
     trained(stream, steps)
     for lane, cursor in stream.state_at(steps)["lanes"].items():
         given_ = sum(g % plan.lanes == int(lane) for g in range(steps * plan.global_batch))
@@ -147,7 +148,7 @@ def test_i3_how_many_samples_a_lane_has_given_follows_from_the_step(data: Data, 
 @BOUNDED
 @given(datasets(), plans(), st.integers(0, 20))
 def test_i4_a_restart_encodes_no_document_before_the_one_it_stands_in(data: Data, plan: Plan, taken: int) -> None:
-    order = plan.order(data.manifest)
+    order = plan.orders(Shards(data.manifest))[0]
     lane = Lane(0, order, MemoryFeed(data), plan.block)
     for _ in range(taken):
         lane.next()
@@ -172,7 +173,9 @@ def test_i5_the_loss_of_a_step_does_not_depend_on_how_it_was_divided(
     def losses(world_size: int, batch: int) -> list[Fraction]:
         totals = [[0, 0] for _ in range(3)]
         for rank in range(world_size):
-            stream = RankStream(plan, data.manifest, MemoryFeed(data), world_size=world_size, rank=rank, batch=batch)
+            stream = RankStream(
+                plan, Shards(data.manifest), MemoryFeed(data), world_size=world_size, rank=rank, batch=batch
+            )
             for total in totals:
                 for _ in range(stream.accumulation):
                     targets = next(stream).labels[:, 1:]
@@ -204,7 +207,7 @@ def test_i6_filler_exactly_where_the_definition_says(lanes: int, global_batch: i
 @BOUNDED
 @given(datasets(), plans(), st.integers(0, 3))
 def test_i7_windows_hold_their_limits_and_open_few_row_groups(data: Data, plan: Plan, epoch: int) -> None:
-    order = plan.order(data.manifest)
+    order = plan.orders(Shards(data.manifest))[0]
     opened = 0
     for segment in range(segments(data, plan)):
         for lane in range(plan.lanes):
@@ -226,14 +229,14 @@ def test_i7_windows_hold_their_limits_and_open_few_row_groups(data: Data, plan: 
 def test_a_lane_that_is_empty_in_one_epoch_is_not_for_ever() -> None:
     data = Data((((3,),),), ((10,),))  # one document, four lanes
     plan = make_plan(lanes=4, global_batch=4)
-    stream = RankStream(plan, data.manifest, MemoryFeed(data), batch=4)
+    stream = RankStream(plan, Shards(data.manifest), MemoryFeed(data), batch=4)
     assert len(trained(stream, 3)) == 12
     stream.close()
 
 
 def test_nothing_to_train_on_is_an_error_and_no_endless_loop() -> None:
     data = Data((((0, 0), (0,)),), ((5, 5),))
-    stream = RankStream(make_plan(lanes=3, global_batch=3), data.manifest, MemoryFeed(data), batch=1)
+    stream = RankStream(make_plan(lanes=3, global_batch=3), Shards(data.manifest), MemoryFeed(data), batch=1)
     with pytest.raises(InputError, match="no document to train on"):
         next(stream)
     with pytest.raises(InputError, match="no document to train on"):

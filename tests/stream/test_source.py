@@ -10,20 +10,19 @@ import pytest
 
 from headrace.errors import HeadraceError, InputError
 from headrace.stream.documents import Reader
-from headrace.stream.manifest import build
 from headrace.stream.source import resolve
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.gcs import GcsServer
 from tests.servers.hub import HubServer
 from tests.servers.hub_repos import make_dataset_repo
-from tests.stream.conftest import PYDOCS, Write
+from tests.stream.conftest import PYDOCS, Write, manifest_of
 
 SHARDS = sorted((PYDOCS / "data").glob("*.parquet"))
 
 
 def rows(name: str, **how: str) -> int:
     """Rows of all files, each read to its last row."""
-    manifest = build(resolve(name, **how), "text")
+    manifest = manifest_of(name, **how)
     assert len(list(Reader(manifest).rows())) == manifest.rows
     return manifest.rows
 
@@ -43,7 +42,7 @@ def test_paths_do_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
     shutil.copytree(PYDOCS, tmp_path / "copy")
     here, there = resolve(str(PYDOCS)), resolve(str(tmp_path / "copy"))
     assert [f.path for f in here.files] == [f.path for f in there.files] and len(here.files) == 6
-    assert build(here, "text").hash == build(there, "text").hash
+    assert manifest_of(PYDOCS).hash == manifest_of(tmp_path / "copy").hash
 
 
 @pytest.mark.parametrize(
@@ -144,7 +143,7 @@ def test_faults_on_the_way_are_retried_and_refusals_are_not(hub: HubServer, monk
     monkeypatch.setattr("headrace.stream.retry.FIRST_WAIT_S", 0.05)
     with FaultProxy(hub.url) as proxy:
         name = f"{proxy.url}/datasets/HuggingFaceFW/fineweb/resolve/main/data/CC-MAIN-2024-10/{SHARDS[0].name}"
-        manifest = build(resolve(name), "text")
+        manifest = manifest_of(name)
         quiet = [d.text for d in Reader(manifest).rows()]
         fault = proxy.add("^GET", "status", times=3, status=503)
         assert [d.text for d in Reader(manifest, deadline_s=30).rows()] == quiet and fault.hits == 3

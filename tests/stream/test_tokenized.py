@@ -12,20 +12,21 @@ import pytest
 from headrace.errors import InputError
 from headrace.stream import tokenized
 from headrace.stream.documents import Reader
-from headrace.stream.feed import TextFeed
+from headrace.stream.feed import Choice, TextFeed
 from headrace.stream.heldout import make
-from headrace.stream.manifest import Manifest, build
-from headrace.stream.source import resolve
+from headrace.stream.manifest import Manifest
+from headrace.stream.shards import Shards
 from headrace.stream.steps import StepReader
 from headrace.stream.tokenized import INDEX, TokenFeed, Tokenized
 from headrace.stream.tokenizer import Encoder
 from headrace.stream.windows import Feed
+from tests.stream.conftest import manifest_of
 from tests.stream.oracle import make_plan
 
 
 def steps(manifest: Manifest, feed: Feed) -> list[list[tuple[int, list[int]]]]:
     plan = make_plan(lanes=3, global_batch=4, block=64, eos_id=0)
-    reader = StepReader(plan, manifest, feed)
+    reader = StepReader(plan, Shards(manifest), feed)
     return [[(g, s.ids.tolist()) for g, s in reader.next_step() if s is not None] for _ in range(200)]
 
 
@@ -41,7 +42,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
         with pq.ParquetWriter(folder / f"{name}.parquet", pa.schema([("text", pa.string())])) as writer:
             for texts in groups:
                 writer.write_table(pa.table({"text": pa.array(texts, pa.string())}))
-    return build(resolve(str(folder)), "text")
+    return manifest_of(folder)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -54,10 +55,12 @@ def test_the_same_tokens_in_the_same_order(mixed: Manifest, encoder: Encoder, th
 
 
 def test_held_out_documents_are_dropped_by_their_hash(pydocs: Manifest, encoder: Encoder, tmp_path: Path) -> None:
-    heldout = make(pydocs, Reader(pydocs), fraction=0.2).hashes
+    heldout = make(Reader(pydocs), fraction=0.2).hashes
     made = tokenized.save(tmp_path / "t", pydocs, Reader(pydocs), encoder)
-    assert steps(pydocs, TokenFeed(made, heldout)) == steps(pydocs, TextFeed(Reader(pydocs), encoder, heldout))
-    assert steps(pydocs, TokenFeed(made, heldout)) != steps(pydocs, TokenFeed(made))
+    assert steps(pydocs, TokenFeed(made, Choice(heldout=heldout))) == steps(
+        pydocs, TextFeed(Reader(pydocs), encoder, Choice(heldout=heldout))
+    )
+    assert steps(pydocs, TokenFeed(made, Choice(heldout=heldout))) != steps(pydocs, TokenFeed(made))
 
 
 def test_it_goes_on_where_it_was_stopped(mixed: Manifest, encoder: Encoder, tmp_path: Path) -> None:
@@ -98,5 +101,5 @@ def test_a_folder_that_is_none_or_lost_a_file(mixed: Manifest, encoder: Encoder,
         Tokenized.load(tmp_path)
     made = tokenized.save(tmp_path / "t", mixed, Reader(mixed), encoder)
     shutil.rmtree(made.folder / "data")
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot be read"):
         _ = Tokenized.load(made.folder).reader

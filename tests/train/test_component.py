@@ -23,7 +23,7 @@ def looked(flags: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     folder = tmp_path_factory.mktemp("looked")
     options = parse_mapping(flags)
     manifest = open_manifest(options)
-    heldout = open_heldout(options, manifest, open_reader(options, manifest))
+    heldout = open_heldout(options, open_reader(options, manifest))
     assert heldout is not None
     write_json(folder / "manifest", manifest.to_json())
     heldout.write(folder / "heldout")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.stream.manifest import Manifest, ManifestFile, RowGroup
+from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
 from headrace.validate import signs
 from headrace.validate.estimates import distribution, whole_tokens
 from headrace.validate.findings import Finding, Severity, Thresholds, verdict
@@ -17,9 +17,8 @@ from headrace.validate.summary import markdown
 
 def manifest(*files: list[int], row_bytes: int = 100) -> Manifest:
     groups = [tuple(RowGroup(n, n * row_bytes) for n in sizes) for sizes in files]
-    return Manifest(
-        "d", "", "train", "", "text", tuple(ManifestFile(f"f{i}", f"f{i}", 1, "", "", g) for i, g in enumerate(groups))
-    )
+    made = tuple(ManifestFile(f"f{i}", f"f{i}", 1, "", "", g) for i, g in enumerate(groups))
+    return Manifest((Part(name="d", files=made),))
 
 
 @given(
@@ -130,10 +129,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for _ in range(rounds):
         sizes = generator.integers(5_000, 20_000, 200)
         tokens = (sizes * generator.normal(0.25, 0.05, 200)).astype(int)
-        source = Manifest(
-            "d", "", "train", "", "text",
-            (ManifestFile("f", "f", 1, "", "", tuple(RowGroup(100, int(s)) for s in sizes)),),
-        )  # fmt: skip
+        file = ManifestFile("f", "f", 1, "", "", tuple(RowGroup(100, int(s)) for s in sizes))
+        source = Manifest((Part(name="d", files=(file,)),))
         chosen = generator.choice(200, 40, replace=False)
         _, interval = whole_tokens(source, scan_of(*((100, 100, int(sizes[i]), int(tokens[i])) for i in chosen)))
         assert interval is not None

@@ -15,10 +15,14 @@ from headrace.artifacts.files import read_json
 from headrace.errors import ChangedSource, InputError
 from headrace.options import Options
 from headrace.stream.documents import Reader
+from headrace.stream.duplicates import Duplicates
+from headrace.stream.feed import Choice
+from headrace.stream.filters import Filter, columns_of
 from headrace.stream.heldout import HeldOut
 from headrace.stream.ledger import FOLDER, Ledger
 from headrace.stream.manifest import Manifest
 from headrace.stream.plan import Plan
+from headrace.stream.shards import Shards
 from headrace.stream.steps import StepReader, Threads
 from headrace.stream.tokenizer import Encoder, load_encoder
 from headrace.stream.windows import Feed
@@ -31,7 +35,7 @@ class Opened:
     """Everything a step's samples follow from, and what the run wrote of them."""
 
     plan: Plan
-    manifest: Manifest
+    shards: Shards
     feed: Feed
     encoder: Encoder
     epochs: int | None
@@ -40,7 +44,7 @@ class Opened:
     def reader(self, before: int) -> StepReader:
         """A reader whose next step is at or before `before` + 1: from the nearest place the ledger knows."""
         return StepReader(
-            self.plan, self.manifest, self.feed, epochs=self.epochs, state=self.ledger.nearest(before),
+            self.plan, self.shards, self.feed, epochs=self.epochs, state=self.ledger.nearest(before),
             threads=Threads(
                 readers=ThreadPoolExecutor(THREADS, thread_name_prefix="headrace-read"),
                 encoders=ThreadPoolExecutor(THREADS, thread_name_prefix="headrace-encode"),
@@ -66,9 +70,14 @@ def open_run(folder: Path) -> Opened:
                 f"{folder}: the {name} is {value[:12]}; the run's plan says {getattr(plan, name)[:12]}",
                 "the files beside the model are not those of its run: restore them",
             )
-    feed = inputs.open_feed(Reader(manifest), encoder, heldout)
+    filters = tuple(Filter.parse(f) for f in plan.filters[1:])
+    scope: Any = plan.dedup.partition(" ")[0]
+    copies = Duplicates.read(folder / "duplicates.parquet", manifest.hash) if scope == "dataset" else None
+    choice = Choice(heldout=heldout.hashes if heldout else frozenset(), filters=filters, dedup=scope, duplicates=copies)
+    reader = Reader(manifest, extra=columns_of(filters))
     epochs = (record.get("horizon") or {}).get("epochs")
-    return Opened(plan, manifest, feed, encoder, epochs, Ledger.read(folder / FOLDER))
+    feed = inputs.open_feed(reader, encoder, choice)
+    return Opened(plan, reader.shards, feed, encoder, epochs, Ledger.read(folder / FOLDER))
 
 
 def _record(folder: Path) -> Mapping[str, Any]:
@@ -95,14 +104,14 @@ def open_flags(options: Options, world_size: int) -> Opened:
     """The run that these flags would start on so many ranks."""
     manifest = inputs.open_manifest(options)
     reader, encoder = inputs.open_reader(options, manifest), inputs.open_encoder(options)
-    heldout = inputs.open_heldout(options, manifest, reader)
+    heldout = inputs.open_heldout(options, reader)
+    choice = inputs.open_choice(options, reader, heldout)
     plan = inputs.open_plan(
-        options, manifest, encoder, heldout,
+        options, reader, encoder, heldout, choice,
         block=inputs.block_size(options, inputs.open_limits(options)),
         global_batch=inputs.global_batch(options, world_size),
     )  # fmt: skip
-    feed = inputs.open_feed(reader, encoder, heldout)
-    return Opened(plan, manifest, feed, encoder, None, Ledger({}, {}))
+    return Opened(plan, reader.shards, inputs.open_feed(reader, encoder, choice), encoder, None, Ledger({}, {}))
 
 
 def steps_of(text: str) -> tuple[int, int]:

@@ -82,7 +82,7 @@ def samples(opened: Opened, first: int, last: int, world_size: int) -> Iterator[
         )
     for _ in tqdm(range(skipped), unit=" steps", leave=False, disable=None):
         reader.next_step()
-    paths = [f.path for f in opened.manifest.files]
+    label = opened.shards.manifest.label
     for step in range(first, last + 1):
         for index, (g, sample) in enumerate(reader.next_step()):
             if sample is None:
@@ -90,9 +90,9 @@ def samples(opened: Opened, first: int, last: int, world_size: int) -> Iterator[
             lane = g % opened.plan.lanes
             spans = []
             for span in sample.spans:
-                file, row_group, row = reader.order.row_at(lane, *span[:4])
+                file, row_group, row = reader.orders[sample.source].row_at(lane, *span[:4])
                 spans.append(
-                    {"epoch": span.epoch, "file": paths[file], "row_group": row_group, "row": row,
+                    {"epoch": span.epoch, "file": label(file), "row_group": row_group, "row": row,
                      "start": span.start, "end": span.end}
                 )  # fmt: skip
             digest = hashlib.sha256(np.ascontiguousarray(sample.ids, "<i4").tobytes()).hexdigest()

@@ -42,7 +42,8 @@ def choose(options: Options, progress: inputs.Progress | None = None) -> Chosen:
         # Its rows are by ascending content hash: the first ones are what the rule makes with that limit.
         found = HeldOut(HeldOut.read(Path(dataset.heldout)).table.slice(0, limit))
         return _with_documents(Chosen(found, False, f"read from {dataset.heldout}"), "the file is empty")
-    if not (dataset.dataset_name or dataset.manifest or dataset.tokenized_dataset_load_dir):
+    named = dataset.dataset_name or dataset.dataset_mixture or dataset.manifest or dataset.tokenized_dataset_load_dir
+    if not named:
         raise InputError(
             "there are no held-out documents: neither --heldout nor a dataset is given",
             "give --heldout FILE (validate's heldout.parquet), or the dataset flags to make the same slice again",
@@ -50,7 +51,7 @@ def choose(options: Options, progress: inputs.Progress | None = None) -> Chosen:
     if dataset.heldout_fraction == 0:
         return _with_documents(_test_split(options, progress), f"the split {dataset.dataset_test_split!r} is blank")
     manifest = inputs.open_manifest(options, progress)
-    made = inputs.open_heldout(options, manifest, inputs.open_reader(options, manifest), progress)
+    made = inputs.open_heldout(options, inputs.open_reader(options, manifest), progress)
     assert made is not None  # the fraction is above 0
     origin = (
         f"made by the rule of --heldout_fraction {dataset.heldout_fraction:g} from {without_secrets(manifest.name)}"
@@ -78,8 +79,7 @@ def _test_split(options: Options, progress: inputs.Progress | None) -> Chosen:
     )
     remedy = "give --heldout FILE, a --heldout_fraction above 0, or another --dataset_test_split"
     try:
-        inputs.required(test, "dataset_name")
-        files = {f.uri for f in inputs.open_source(test).files}
+        files = {f.uri for f in inputs.open_listing(test).files}
     except InputError as error:
         raise InputError(f"there are no held-out documents: {error.message}", remedy) from error
     if files & _train_files(options):
@@ -96,7 +96,7 @@ def _test_split(options: Options, progress: inputs.Progress | None) -> Chosen:
 
 def _train_files(options: Options) -> set[str]:
     try:
-        return {f.uri for f in inputs.open_source(options).files}
+        return {f.uri for f in inputs.open_listing(options).files}
     except InputError:  # a dataset to evaluate on may have no train split
         return set()
 
@@ -106,7 +106,7 @@ def _documents(options: Options, manifest: Manifest) -> Iterator[dict[str, Any]]
         if document.text is not None and not is_blank(document.text):
             yield {
                 "text": document.text,
-                "file": manifest.files[document.file].path,
+                "file": manifest.label(document.file),
                 "row_group": document.row_group,
                 "row": document.row,
                 "hash": content_hash(document.text),

@@ -17,7 +17,13 @@ class DatasetOptions:
     """Which documents there are, and how they become blocks of tokens."""
 
     dataset_name: str | None = option(
-        None, "Hub name, or a folder, file, glob or URI (gs://, s3://, https://, hf://) of Parquet files"
+        None,
+        "Hub name, or a folder, file, glob or URI (gs://, s3://, https://, hf://) of Parquet, JSON lines or others",
+    )
+    dataset_mixture: dict[str, Any] | list[Any] | None = option(
+        None,
+        "instead of dataset_name: a list of sources with name and weight, and config, revision, split or text_field "
+        "where needed; see examples/mixture.yaml",
     )
     dataset_config_name: str | None = option(None, "configuration of a Hub dataset, such as CC-MAIN-2024-10")
     dataset_revision: str | None = option(None, "branch, tag or commit of a Hub dataset; its commit is recorded")
@@ -36,6 +42,15 @@ class DatasetOptions:
     dataset_streaming: bool = option(True, "false: tokenise to disk first; same tokens, same order, lengths known")
     tokenized_dataset_save_dir: str | None = option(None, "write the tokenised dataset here")
     tokenized_dataset_load_dir: str | None = option(None, "read the dataset tokenised earlier from here")
+    dataset_filter: list[str] | None = option(
+        None, "train only rows where COLUMN OPERATOR VALUE holds, such as 'language_score >= 0.65'; may be repeated"
+    )
+    dedup: str = option(
+        "none",
+        "drop exact copies of a document: row_window (within some 1,000 rows) or dataset (all of it is read first)",
+        choices=("none", "row_window", "dataset"),
+    )
+    duplicates: str | None = option(None, "bitmap of copies made by validate (duplicates.parquet), for --dedup dataset")
     max_train_samples: int | None = option(None, "use only the first N rows of the source")
     max_eval_samples: int | None = option(None, "held-out documents at most (default 512); needs --do_eval in train")
     heldout_fraction: float = option(0.02, "share of rows held out of training by content; 0 for none")

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from headrace.errors import InputError
 from headrace.stream.digest import step_digest
-from headrace.stream.lane import Cursor, Sample
-from headrace.stream.manifest import Manifest
+from headrace.stream.lane import Sample
+from headrace.stream.mixture import Cursors
 from headrace.stream.order import exact_world_sizes, largest_share
 from headrace.stream.packing import place
 from headrace.stream.plan import Plan
+from headrace.stream.shards import Shards
 from headrace.stream.steps import StepReader, Threads, as_state
 from headrace.stream.windows import Feed
 
@@ -77,7 +78,7 @@ def read_ahead(plan: Plan, *, world_size: int) -> int:
 class Trained(NamedTuple):
     """What a step trained on this rank. digest: its part of the step's, see `ledger`."""
 
-    cursors: dict[int, Cursor]
+    cursors: dict[int, Cursors]
     digest: int
 
 
@@ -90,7 +91,7 @@ class RankStream:
     def __init__(
         self,
         plan: Plan,
-        manifest: Manifest,
+        shards: Shards,
         feed: Feed,
         *,
         world_size: int = 1,
@@ -109,7 +110,7 @@ class RankStream:
             depth=read_ahead(plan, world_size=world_size),
         )
         self._reader = StepReader(
-            plan, manifest, feed, world_size=world_size, rank=rank, epochs=epochs, state=state, threads=self._threads
+            plan, shards, feed, world_size=world_size, rank=rank, epochs=epochs, state=state, threads=self._threads
         )
         self._trained: OrderedDict[int, Trained] = OrderedDict()
         self._remember(0)

@@ -16,7 +16,6 @@ import xxhash
 
 from headrace.errors import InputError
 from headrace.stream.documents import Reader
-from headrace.stream.manifest import Manifest, places
 
 ROW_GROUPS_READ = 64
 DEFAULT_DOCUMENTS = 512
@@ -92,7 +91,6 @@ class HeldOut:
 
 
 def make(
-    manifest: Manifest,
     reader: Reader,
     *,
     fraction: float,
@@ -101,19 +99,23 @@ def make(
 ) -> HeldOut:
     """The documents of lowest content hash among at most 64 row groups, themselves chosen by hash of their place.
 
-    min(⌈fraction × rows⌉, limit) of them, without copies and blanks; fewer when those row groups hold fewer.
+    min(⌈fraction × rows⌉, limit) of them, without copies and blanks; fewer when those row groups hold fewer. Of more
+    than 64 files only the 64 of lowest hash are looked at, so that no other footer is needed.
     """
-    wanted = min(-int(-fraction * manifest.rows // 1), limit)
-    groups = sorted(places(manifest), key=lambda p: (_rank(manifest.files[p[0]].path, p[1]), p))[:ROW_GROUPS_READ]
+    manifest, shards = reader.manifest, reader.shards
+    wanted = min(-int(-fraction * shards.size().rows // 1), limit)
+    files = shards.lowest(ROW_GROUPS_READ)
+    found = ((f, g) for f, groups in zip(files, shards.row_groups(files), strict=True) for g in range(len(groups)))
+    chosen = sorted(found, key=lambda p: (_rank(manifest.label(p[0]), p[1]), p))[:ROW_GROUPS_READ]
     lowest: dict[int, tuple[str, str, int, int]] = {}
-    for done, (file, row_group) in enumerate(groups, 1):
-        for row, text in enumerate(reader.texts(file, row_group)):
+    for done, (file, row_group) in enumerate(chosen, 1):
+        for _, _, row, text in reader.documents(file, row_group):
             if text is not None and not is_blank(text):
-                lowest.setdefault(content_hash(text), (text, manifest.files[file].path, row_group, row))
-        if len(lowest) > 4 * wanted:
-            lowest = {h: lowest[h] for h in heapq.nsmallest(wanted, lowest)}
+                lowest.setdefault(content_hash(text), (text, manifest.label(file), row_group, row))
+            if len(lowest) > 4 * wanted + 4_096:
+                lowest = {h: lowest[h] for h in heapq.nsmallest(wanted, lowest)}
         if progress is not None:
-            progress(done, len(groups))
+            progress(done, len(chosen))
     rows = [(*lowest[h], h) for h in heapq.nsmallest(wanted, lowest)]
     columns = [list(c) for c in zip(*rows, strict=True)] if rows else [[] for _ in SCHEMA]
     return HeldOut(pa.table([pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA))

@@ -124,10 +124,14 @@ class Lane:
         self.dropped: Counter[str] = Counter()
         """Rows that were passed over, by the reason."""
 
+    def ahead(self) -> None:
+        """Begin to read, where there are threads to do so."""
+        self.windows.ahead()
+
     @property
-    def samples(self) -> int:
-        """Samples taken."""
-        return self._samples
+    def cursors(self) -> tuple[Cursor, ...]:
+        """The cursor, as the only one of this lane."""
+        return (self.cursor,)
 
     @property
     def ended(self) -> bool:

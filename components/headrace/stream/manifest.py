@@ -1,101 +1,193 @@
-"""The frozen answer to "which data": files with size and etag, and of each row group its rows and text bytes."""
+"""The frozen answer to "which data": files with size and etag; once known, rows and text bytes of row groups."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 from headrace.errors import InputError
-from headrace.stream.retry import retrying
-from headrace.stream.source import Source, SourceFile, nearest
 
-VERSION = 1
-TAIL_BYTES = 64 << 10
-"""Read at once at the end of a file: most footers are shorter."""
+VERSION = 2
+ROW_GROUPS_WRITTEN = 200_000
+"""A manifest of more row groups is written without them: they are read again, segment by segment."""
 
 
 class RowGroup(NamedTuple):
-    """Rows, and uncompressed bytes of the text column as its footer states them."""
+    """Rows, and uncompressed bytes of the text column as its footer states them.
+
+    offset: where it begins in a file of JSON lines, 0 elsewhere.
+    """
 
     rows: int
     text_bytes: int
+    offset: int = 0
 
 
 @dataclass(frozen=True)
 class ManifestFile:
-    """A file and what its footer said. footer: hex SHA-256 of its footer's bytes."""
+    """A file, and what its footer said where it was read. footer: hex digest of what its row groups follow from."""
 
     path: str
     uri: str
     size: int
     etag: str
-    footer: str
-    row_groups: tuple[RowGroup, ...]
+    footer: str = ""
+    row_groups: tuple[RowGroup, ...] | None = None
+
+    @property
+    def known(self) -> tuple[RowGroup, ...]:
+        """Its row groups, which must be known."""
+        if self.row_groups is None:
+            raise ValueError(f"the row groups of {self.path} were not read")
+        return self.row_groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One source. A mixture has several, each with a weight.
+
+    format: parquet, json, or the name of another reader of `datasets`, which then takes `options`.
+    """
+
+    name: str
+    config: str = ""
+    split: str = "train"
+    revision: str = ""
+    text_column: str = "text"
+    format: str = "parquet"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weight: int = 1
+    files: tuple[ManifestFile, ...]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The dataset as it was when it was looked at; everything about the order follows from it."""
+    """The dataset as it was when it was looked at; everything about the order follows from it.
 
-    name: str
-    config: str
-    split: str
-    revision: str
-    text_column: str
-    files: tuple[ManifestFile, ...]
+    limit: rows used, the first ones, where not all of them are.
+    """
+
+    parts: tuple[Part, ...]
+    limit: int | None = None
+
+    @cached_property
+    def files(self) -> tuple[ManifestFile, ...]:
+        """The files of all parts, one part after another."""
+        return tuple(f for p in self.parts for f in p.files)
+
+    @cached_property
+    def firsts(self) -> tuple[int, ...]:
+        """The number of the first file of each part."""
+        return tuple(accumulate((len(p.files) for p in self.parts[:-1]), initial=0))
+
+    def part_number(self, file: int) -> int:
+        """Which part a file belongs to."""
+        return bisect_right(self.firsts, file) - 1
+
+    def label(self, file: int) -> str:
+        """A file's path, told apart from those of other parts."""
+        path = self.files[file].path
+        return path if len(self.parts) == 1 else f"{self.parts[self.part_number(file)].name}/{path}"
+
+    def _together(self, name: str) -> str:
+        return " + ".join(dict.fromkeys(str(v) for p in self.parts if (v := getattr(p, name))))
+
+    @property
+    def name(self) -> str:
+        """What the user named."""
+        return self._together("name")
+
+    @property
+    def config(self) -> str:
+        """Configurations of Hub datasets."""
+        return self._together("config")
+
+    @property
+    def split(self) -> str:
+        """Splits."""
+        return self._together("split")
+
+    @property
+    def revision(self) -> str:
+        """Pinned commits of Hub datasets."""
+        return self._together("revision")
+
+    @property
+    def text_column(self) -> str:
+        """Columns that hold the text."""
+        return self._together("text_column")
+
+    @property
+    def known(self) -> bool:
+        """Whether the row groups of every file are."""
+        return all(f.row_groups is not None for f in self.files)
 
     @cached_property
     def rows(self) -> int:
-        """Rows in all row groups, blank ones included."""
-        return sum(g.rows for f in self.files for g in f.row_groups)
+        """Rows in all row groups, blank ones included; they must be known."""
+        return sum(g.rows for f in self.files for g in f.known)
 
     @cached_property
     def text_bytes(self) -> int:
         """Uncompressed bytes of the text column; an estimate where it is dictionary-encoded."""
-        return sum(g.text_bytes for f in self.files for g in f.row_groups)
+        return sum(g.text_bytes for f in self.files for g in f.known)
 
     @cached_property
     def row_groups(self) -> int:
         """Row groups in all files."""
-        return sum(len(f.row_groups) for f in self.files)
+        return sum(len(f.known) for f in self.files)
 
     @cached_property
     def hash(self) -> str:
-        """Hex SHA-256 of what the data is, not of where it lies: a copied dataset has the same."""
+        """Hex SHA-256 of which files these are, whether or not their footers were read."""
         content = [
-            self.text_column,
-            [[f.path, f.size, f.footer, [list(g) for g in f.row_groups]] for f in self.files],
+            self.limit,
+            [
+                [p.text_column, p.format, dict(p.options), [[f.path, f.size, f.etag] for f in p.files]]
+                for p in self.parts
+            ],
         ]
-        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def mapped(self, change: Callable[[int, ManifestFile], ManifestFile | None]) -> Manifest:
+        """The manifest with each file, told by its number, changed or left out."""
+        parts = []
+        for part, first in zip(self.parts, self.firsts, strict=True):
+            changed = (change(i, f) for i, f in enumerate(part.files, first))
+            parts.append(replace(part, files=tuple(f for f in changed if f is not None)))
+        return replace(self, parts=tuple(parts))
 
     def first_rows(self, limit: int) -> Manifest:
-        """The manifest of the first `limit` rows in manifest order."""
-        files: list[ManifestFile] = []
+        """The manifest of the first `limit` rows in manifest order; the row groups that hold them must be known."""
         left = limit
-        for file in self.files:
+
+        def cut(_: int, file: ManifestFile) -> ManifestFile | None:
+            nonlocal left
             if not left:
-                break
+                return None
             groups: list[RowGroup] = []
-            for group in file.row_groups:
+            for group in file.known:
                 take = min(group.rows, left)
-                groups.append(RowGroup(take, group.text_bytes * take // max(1, group.rows)))
+                groups.append(group._replace(rows=take, text_bytes=group.text_bytes * take // max(1, group.rows)))
                 left -= take
                 if not left:
                     break
-            files.append(replace(file, row_groups=tuple(groups)))
-        return replace(self, files=tuple(files))
+            return replace(file, row_groups=tuple(groups))
+
+        return replace(self.mapped(cut), limit=limit)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back."""
-        return {"version": VERSION, "hash": self.hash, **asdict(self)}
+        """A JSON object that `from_json` reads back, without row groups where there are very many."""
+        few = sum(len(f.row_groups or ()) for f in self.files) <= ROW_GROUPS_WRITTEN or self.limit is not None
+        kept = self if few else self.mapped(lambda _, f: replace(f, row_groups=None))
+        value = {"version": VERSION, "hash": self.hash, **asdict(kept)}
+        return {**value, "checksum": _checksum(value)}
 
     @classmethod
     def from_json(cls, value: Any) -> Manifest:
@@ -106,169 +198,28 @@ class Manifest:
                     f"the manifest has version {value['version']!r}; this Headrace reads version {VERSION}",
                     "run `headrace validate` again",
                 )
-            files = tuple(
-                ManifestFile(**{**f, "row_groups": tuple(RowGroup(*g) for g in f["row_groups"])})
-                for f in value["files"]
-            )
-            manifest = cls(
-                **{k: str(value[k]) for k in ("name", "config", "split", "revision", "text_column")},
-                files=files,
-            )
+            parts = tuple(Part(**{**p, "files": tuple(_file(f) for f in p["files"])}) for p in value["parts"])
+            manifest = cls(parts, value["limit"])
+            found = manifest.hash
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"this is not a manifest: {error!r}", "run `headrace validate` to make one") from error
-        if manifest.hash != value.get("hash"):
-            raise InputError(
-                f"the manifest was changed after it was written: its hash is {manifest.hash}; "
-                f"it records {value.get('hash')}",
-                "run `headrace validate` again",
-            )
+        written = {k: v for k, v in value.items() if k != "checksum"}
+        if found != value.get("hash") or _checksum(written) != value.get("checksum"):
+            raise InputError("the manifest was changed after it was written", "run `headrace validate` again")
         return manifest
 
 
-@dataclass(frozen=True)
-class FileProblem:
-    """Why a file cannot be trained on."""
-
-    path: str
-    kind: Literal["unreadable", "missing-column", "wrong-type"]
-    message: str
-    columns: tuple[str, ...] = ()
+def _checksum(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class Survey:
-    """A manifest of the files that can be read, and what is wrong with the others."""
-
-    manifest: Manifest
-    problems: tuple[FileProblem, ...]
-
-
-def survey(
-    source: Source,
-    text_column: str,
-    *,
-    threads: int = 8,
-    deadline_s: float = 600.0,
-    progress: Callable[[int, int], None] | None = None,
-) -> Survey:
-    """Read every footer, in parallel; progress is called with (files done, files in all)."""
-
-    def look(file: SourceFile) -> ManifestFile | FileProblem:
-        return _look(file, text_column, deadline_s)
-
-    files: list[ManifestFile] = []
-    problems: list[FileProblem] = []
-    with ThreadPoolExecutor(threads, thread_name_prefix="headrace-footer") as pool:
-        for done, answer in enumerate(pool.map(look, source.files), 1):
-            if isinstance(answer, FileProblem):
-                problems.append(answer)
-            else:
-                files.append(answer)
-            if progress is not None:
-                progress(done, len(source.files))
-    manifest = Manifest(source.name, source.config, source.split, source.revision, text_column, tuple(files))
-    return Survey(manifest, tuple(problems))
-
-
-def build(source: Source, text_column: str, **how: Any) -> Manifest:
-    """The manifest of a source; InputError for the first file that cannot be trained on, or when there are no rows."""
-    found = survey(source, text_column, **how)
-    if found.problems:
-        raise InputError(*explain(found.problems[0]))
-    if not found.manifest.rows:
-        raise InputError(
-            f"{source.name} has no rows in its {len(source.files)} files",
-            "name a dataset, configuration and split that hold documents",
-        )
-    return found.manifest
-
-
-def explain(problem: FileProblem) -> tuple[str, str]:
-    """Message and remedy of a file's problem."""
-    remedies = {
-        "unreadable": "replace the file, or leave it out of --dataset_name",
-        "missing-column": "set --dataset_text_field",
-        "wrong-type": "set --dataset_text_field to a column of text",
-    }
-    return f"{problem.path}: {problem.message}", remedies[problem.kind]
-
-
-def _look(file: SourceFile, column: str, deadline_s: float) -> ManifestFile | FileProblem:
-    try:
-        metadata, digest = read_footer(file.uri, deadline_s)
-    except InputError as error:
-        text = str(error.__cause__ or error).strip().splitlines()[0]
-        return FileProblem(file.path, "unreadable", f"not a readable Parquet file: {text}")
-    schema = metadata.schema.to_arrow_schema()
-    names = tuple(str(n) for n in schema.names)
-    if column not in names:
-        return FileProblem(file.path, "missing-column", f"no column {column!r}{nearest(column, names)}", names)
-    kind = schema.field(column).type
-    if not is_text(kind):
-        texts = tuple(f.name for f in schema if is_text(f.type))
-        there = f"; columns of text: {', '.join(texts)}" if texts else ""
-        return FileProblem(file.path, "wrong-type", f"the column {column!r} holds {kind}, expected text{there}", names)
-    groups = tuple(_group(metadata.row_group(i), column) for i in range(metadata.num_row_groups))
-    return ManifestFile(file.path, file.uri, file.size, file.etag, digest, groups)
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is text, also where it is dictionary-encoded."""
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
-
-
-def _group(group: Any, column: str) -> RowGroup:
-    size = next(
-        c.total_uncompressed_size
-        for c in (group.column(i) for i in range(group.num_columns))
-        if c.path_in_schema == column
-    )
-    return RowGroup(group.num_rows, size)
-
-
-def open_file(uri: str) -> Any:
-    """A file for random access: exact ranges, no read-ahead that would be thrown away."""
-    import fsspec
-
-    fs, path = fsspec.core.url_to_fs(uri)
-    return fs.open(path, "rb", **({} if "file" in fs.protocol else {"cache_type": "none"}))
-
-
-class Footer(NamedTuple):
-    """The pyarrow FileMetaData of a file, and the hex SHA-256 of the bytes it was read from."""
-
-    metadata: Any
-    digest: str
-
-
-def read_footer(uri: str, deadline_s: float) -> Footer:
-    """The footer of a file, from one read of its last bytes where it is short."""
-
-    def once() -> Footer:
-        with open_file(uri) as raw:
-            return footer_of(raw)
-
-    return retrying(once, f"the footer of {uri}", deadline_s)
-
-
-def footer_of(raw: Any) -> Footer:
-    """The footer of an open file; pyarrow's ArrowInvalid when it does not end as Parquet does."""
-    size = raw.seek(0, 2)
-    raw.seek(max(0, size - TAIL_BYTES))
-    tail = raw.read()
-    length = int.from_bytes(tail[-8:-4], "little") + 8
-    if size < 12 or tail[-4:] != b"PAR1" or length > size - 4:
-        raise pa.ArrowInvalid("it does not end with a Parquet footer; it may be cut short")
-    if length > len(tail):
-        raw.seek(size - length)
-        tail = raw.read(length)
-    footer = tail[-length:]
-    return Footer(pq.read_metadata(pa.BufferReader(footer)), hashlib.sha256(footer).hexdigest())
+def _file(value: Mapping[str, Any]) -> ManifestFile:
+    groups = value["row_groups"]
+    return ManifestFile(**{**value, "row_groups": None if groups is None else tuple(RowGroup(*g) for g in groups)})
 
 
 def places(manifest: Manifest) -> Iterator[tuple[int, int]]:
-    """(file, row group) of every row group, in manifest order."""
+    """(file, row group) of every row group, in manifest order; they must be known."""
     for i, file in enumerate(manifest.files):
-        for j in range(len(file.row_groups)):
+        for j in range(len(file.known)):
             yield i, j

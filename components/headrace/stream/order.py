@@ -8,9 +8,11 @@ promised to stay the same between versions of a library.
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import gcd
 from typing import NamedTuple
 
@@ -22,16 +24,18 @@ ORDER_VERSION = 1
 WINDOW_ROWS = 1_000
 WINDOW_BYTES = 2 << 20
 SEGMENT_FILES = 128
+COUNTED_FILES = 16
+"""Files of a segment where their rows are known only after reading all of them."""
 
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
+MASK = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
 
 
 def mix(x: int) -> int:
     """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014) on one 64-bit integer."""
-    x &= _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    x &= MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
     return x ^ (x >> 31)
 
 
@@ -43,15 +47,15 @@ def _mix_array(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def key(*parts: int) -> int:
     """One 64-bit key of several integers; their order counts."""
-    k = _GOLDEN
+    k = GOLDEN
     for part in parts:
-        k = mix(k ^ mix(part + _GOLDEN))
+        k = mix(k ^ mix(part + GOLDEN))
     return k
 
 
 def permutation(n: int, *parts: int) -> NDArray[np.int64]:
     """0 … n−1 ordered by a keyed hash, ties by number: int64 [n], the same on every machine and version."""
-    numbers = np.arange(n, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(key(*parts))
+    numbers = np.arange(n, dtype=np.uint64) * np.uint64(GOLDEN) + np.uint64(key(*parts))
     return np.argsort(_mix_array(numbers), kind="stable").astype(np.int64)
 
 
@@ -71,6 +75,8 @@ class Piece(NamedTuple):
     row_group: int
     start: int
     end: int
+    lanes: int = 1
+    """Lanes that read from this row group."""
 
 
 Window = tuple[Piece, ...]
@@ -82,6 +88,11 @@ class Line:
 
     units: tuple[Unit, ...]
     cuts: tuple[tuple[int, int], ...]
+
+    @cached_property
+    def sharers(self) -> Counter[int]:
+        """How many cuts lie within a unit, by its index: one lane more than that reads from it."""
+        return Counter(i for i, row in self.cuts if row)
 
 
 def cut_line(units: Sequence[Unit], lanes: int) -> Line:
@@ -113,7 +124,7 @@ def cut_windows(line: Line, run: int, max_rows: int, max_bytes: int) -> tuple[Wi
             current, rows, size = [], 0, 0
             continue
         take = max(take, 1)
-        current.append(Piece(unit.file, unit.row_group, a, a + take))
+        current.append(Piece(unit.file, unit.row_group, a, a + take, 1 + line.sharers[i]))
         rows += take
         size += take * unit.size // unit.rows
         a += take
@@ -127,26 +138,30 @@ def cut_windows(line: Line, run: int, max_rows: int, max_bytes: int) -> tuple[Wi
 class Order:
     """The windows of every (epoch, segment, lane) and the permutation of rows in each.
 
-    `groups(file)` gives (rows, bytes of text) of the row groups of a file, in file order; it is asked a segment at
-    a time, so that a long listing does not need every footer before the first step.
+    `groups(files)` gives, for each of some files, its row groups as (rows, bytes of text, …) in file order; it is asked
+    a segment at a time, so that a long listing does not need every footer before the first step, and `ahead` is told
+    which files it will be asked for next. first_file: what the files of this order are counted from.
     """
 
     def __init__(
         self,
         files: int,
-        groups: Callable[[int], Sequence[tuple[int, int]]],
+        groups: Callable[[Sequence[int]], Sequence[Sequence[Sequence[int]]]],
         *,
         seed: int,
         lanes: int,
+        first_file: int = 0,
+        ahead: Callable[[Sequence[int]], None] = lambda _: None,
         window_rows: int = WINDOW_ROWS,
         window_bytes: int = WINDOW_BYTES,
         segment_files: int = SEGMENT_FILES,
     ) -> None:
         self.files, self.seed, self.lanes = files, seed, lanes
-        self._groups = groups
+        self._groups, self._ahead, self._first_file = groups, ahead, first_file
         self._max_rows, self._max_bytes, self._segment_files = window_rows, window_bytes, segment_files
         self._segment_order = lru_cache(maxsize=16)(self._permuted_files)
-        self._line = lru_cache(maxsize=16)(self._cut_segment)
+        self._cutting = threading.Lock()
+        self._cut = lru_cache(maxsize=4)(self._cut_segment)
         # Every lane of this process may be in a window of its own.
         self.windows = lru_cache(maxsize=4 * lanes + 16)(self._windows)
 
@@ -158,16 +173,25 @@ class Order:
     def _permuted_files(self, epoch: int) -> NDArray[np.int64]:
         return permutation(self.files, self.seed, epoch)
 
-    def _cut_segment(self, epoch: int, segment: int) -> Line:
+    def _files_of(self, epoch: int, segment: int) -> list[int]:
         chosen = self._segment_order(epoch)[segment * self._segment_files : (segment + 1) * self._segment_files]
+        return [self._first_file + int(f) for f in np.sort(chosen)]
+
+    def _cut_segment(self, epoch: int, segment: int) -> Line:
+        files = self._files_of(epoch, segment)
         units = [
-            Unit(int(file), index, rows, max(1, size))
-            for file in np.sort(chosen)
-            for index, (rows, size) in enumerate(self._groups(int(file)))
-            if rows > 0
+            Unit(file, index, group[0], max(1, group[1]))
+            for file, groups in zip(files, self._groups(files), strict=True)
+            for index, group in enumerate(groups)
+            if group[0] > 0
         ]
+        self._ahead(self._files_of(*((epoch, segment + 1) if segment + 1 < self.segments else (epoch + 1, 0))))
         shuffled = permutation(len(units), self.seed, epoch, segment)
         return cut_line([units[i] for i in shuffled], self.lanes)
+
+    def _line(self, epoch: int, segment: int) -> Line:
+        with self._cutting:  # of many threads that need it at once, one does the work
+            return self._cut(epoch, segment)
 
     def _windows(self, epoch: int, segment: int, lane: int) -> tuple[Window, ...]:
         run = (lane + epoch + segment) % self.lanes

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from headrace.stream.manifest import Manifest
-from headrace.stream.order import ORDER_VERSION, SEGMENT_FILES, WINDOW_BYTES, WINDOW_ROWS, Order
+from headrace.stream.order import ORDER_VERSION, SEGMENT_FILES, WINDOW_BYTES, WINDOW_ROWS, Order, key
+from headrace.stream.shards import Shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,11 @@ class Plan:
     global_batch: int
     """Samples an optimizer step, over all ranks."""
     filters: tuple[str, ...] = ("blank",)
+    """Rows that are not trained."""
+    dedup: str = ""
+    """Scope in which copies are dropped: row_window, dataset with the digest of its bitmap, or empty for none."""
+    mixture: tuple[int, ...] = ()
+    """Weights of the sources, empty for one alone."""
     window_rows: int = WINDOW_ROWS
     window_bytes: int = WINDOW_BYTES
     segment_files: int = SEGMENT_FILES
@@ -43,13 +48,13 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON object."""
-        return {**asdict(self), "filters": list(self.filters)}
+        return {**asdict(self), "filters": list(self.filters), "mixture": list(self.mixture)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
         """The plan that `to_json` gave."""
         known = {f.name: value[f.name] for f in fields(cls)}
-        return cls(**{**known, "filters": tuple(known["filters"])})
+        return cls(**{**known, "filters": tuple(known["filters"]), "mixture": tuple(known["mixture"])})
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """What another plan's JSON says differently, as `name: theirs → ours`, in the order of the fields."""
@@ -57,16 +62,22 @@ class Plan:
         names = [*mine, *(k for k in other if k not in mine)]
         return [f"{n}: {_short(other.get(n))} → {_short(mine.get(n))}" for n in names if mine.get(n) != other.get(n)]
 
-    def order(self, manifest: Manifest) -> Order:
-        """The order of this plan over its manifest."""
-        return Order(
-            len(manifest.files),
-            lambda file: manifest.files[file].row_groups,
-            seed=self.seed,
-            lanes=self.lanes,
-            window_rows=self.window_rows,
-            window_bytes=self.window_bytes,
-            segment_files=self.segment_files,
+    def orders(self, shards: Shards) -> tuple[Order, ...]:
+        """The order of this plan over each of its sources."""
+        return tuple(
+            Order(
+                len(part.files),
+                shards.row_groups,
+                ahead=shards.ahead,
+                first_file=first,
+                # The first source's order is that of a dataset of its own.
+                seed=key(self.seed, number) if number else self.seed,
+                lanes=self.lanes,
+                window_rows=self.window_rows,
+                window_bytes=self.window_bytes,
+                segment_files=self.segment_files,
+            )
+            for number, (part, first) in enumerate(zip(shards.manifest.parts, shards.manifest.firsts, strict=True))
         )
 
 

@@ -48,7 +48,7 @@ def retrying(
         except Exception as error:
             if _refused(error):
                 raise InputError(f"cannot read {what}: {error}", "check access to it, or copy it elsewhere") from error
-            if not _transient(error):
+            if not is_transient(error):
                 raise
             left = deadline_s - (clock() - began)
             if _is_damage(error) and (damaged or left <= 0):
@@ -81,7 +81,7 @@ def _status(error: Exception) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _transient(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether a later attempt may work: network and server faults, told by their kind or HTTP status."""
     status = _status(error)
     if status is not None:

@@ -1,4 +1,4 @@
-"""What the user named, as an ordered list of Parquet files: a Hub dataset, a folder, a file, a glob or a URI."""
+"""What the user named, as an ordered list of files: a Hub dataset, a folder, a file, a glob or a URI."""
 
 from __future__ import annotations
 
@@ -6,13 +6,30 @@ import difflib
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from headrace.errors import HeadraceError, InputError
+from headrace.stream.files import etag_of, open_file, tail_etag
 
 log = logging.getLogger(__name__)
+
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".parquet": ("parquet", {}),
+    ".jsonl": ("json", {}),
+    ".json": ("json", {}),
+    ".ndjson": ("json", {}),
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"sep": "\t"}),
+    ".txt": ("text", {}),
+    ".arrow": ("arrow", {}),
+    ".xml": ("xml", {}),
+}
+"""Endings of files, and the reader of `datasets` for them with its options; the first four are read here."""
+LOOKERS = 16
+"""Files looked at together, where their store does not name what they hold."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +44,18 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset's files in the order of their paths. revision: the pinned commit of a Hub dataset, else empty."""
+    """A dataset's files in the order of their paths. revision: the pinned commit of a Hub dataset, else empty.
+
+    format: the reader of `datasets` for such files, and the options it takes.
+    """
 
     name: str
     config: str
     split: str
     revision: str
     files: tuple[SourceFile, ...]
+    format: str = "parquet"
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -65,10 +87,11 @@ def resolve(name: str, *, config: str | None = None, revision: str | None = None
         )
     if not found.files:
         raise InputError(
-            f"{name} holds no Parquet file for the split {split!r}",
+            f"{name} holds no data file for the split {split!r}",
             "check --dataset_name and --dataset_train_split",
         )
-    return Source(name, found.config, split, found.revision, tuple(sorted(found.files, key=lambda f: f.path)))
+    files = tuple(sorted(found.files, key=lambda f: f.path))
+    return Source(name, found.config, split, found.revision, files, found.format, found.options)
 
 
 def _beside(name: str) -> list[str]:
@@ -87,6 +110,8 @@ class _Found:
     config: str
     revision: str
     files: tuple[SourceFile, ...]
+    format: str = "parquet"
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 def _built(name: str, config: str | None, revision: str | None, split: str) -> _Found:
@@ -98,11 +123,7 @@ def _built(name: str, config: str | None, revision: str | None, split: str) -> _
             builder = datasets.load_dataset_builder(name, config, revision=revision, cache_dir=scratch)
         except Exception as error:
             raise _unresolved(error, name, config, revision) from error
-        if builder.__module__.rsplit(".", 1)[-1] != "parquet":
-            raise InputError(
-                f"{name} is read by `datasets`' {builder.__module__.rsplit('.', 1)[-1]} reader; expected Parquet files",
-                "name Parquet files: this version reads no other format",
-            )
+        how = (builder.__module__.rsplit(".", 1)[-1], _options(builder.config))
         splits = {str(k): v for k, v in (builder.config.data_files or {}).items()}
         if split not in splits:
             raise InputError(f"{name} has no split {split!r}{nearest(split, splits)}", "set --dataset_train_split")
@@ -111,8 +132,17 @@ def _built(name: str, config: str | None, revision: str | None, split: str) -> _
     if all(u.startswith("hf://") for u in uris):
         commit = uris[0].split("@", 1)[1].split("/", 1)[0] if uris and "@" in uris[0] else ""
         prefix = uris[0].split("@", 1)[0] + "@" + commit + "/" if commit else ""
-        return _Found(label, commit, _files(uris, prefix))
-    return _Found(label, "", _files(uris, str(Path(name)) + "/"))
+        return _Found(label, commit, _files(uris, prefix), *how)
+    return _Found(label, "", _files(uris, str(Path(name)) + "/"), *how)
+
+
+def _options(config: Any) -> tuple[tuple[str, Any], ...]:
+    """What a repository's own description sets differently from the defaults of its reader, such as a separator."""
+    known = {"name", "version", "data_dir", "data_files", "description", "features"}
+    found = [(f.name, getattr(config, f.name), f) for f in fields(config) if f.name not in known and f.init]
+    return tuple(
+        (name, value) for name, value, f in found if value != f.default and isinstance(value, str | int | float)
+    )
 
 
 def _unresolved(error: Exception, name: str, config: str | None, revision: str | None) -> HeadraceError:
@@ -193,7 +223,7 @@ def _uris(name: str, split: str, shown: str = "") -> _Found:
         else:
             patterns: Any = sanitize_patterns(get_data_patterns(name.rstrip("/")))
             found: Mapping[str, Sequence[str]] = DataFilesDict.from_patterns(
-                patterns, base_path=name.rstrip("/"), allowed_extensions=[".parquet"]
+                patterns, base_path=name.rstrip("/"), allowed_extensions=[*FORMATS, ".gz", ".zst"]
             )
             splits = {str(k): [str(u) for u in v] for k, v in found.items()}
             if split not in splits:
@@ -201,11 +231,31 @@ def _uris(name: str, split: str, shown: str = "") -> _Found:
             uris, prefix = splits[split], name.rstrip("/")
         if not uris:
             raise FileNotFoundError(shown)
-        return _Found("", "", _files(uris, prefix + "/"))
+        return _Found("", "", _files(uris, prefix + "/"), *_format(shown, uris))
     except InputError:
         raise
     except Exception as error:
         raise unreachable(shown, error) from error
+
+
+def _format(name: str, uris: Sequence[str]) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """The one format of some files and the options of its reader, by their endings; InputError where they differ."""
+    found: dict[tuple[str, tuple[tuple[str, Any], ...]], str] = {}
+    for uri in uris:
+        shown = uri.rpartition("/")[2]
+        plain = shown.lower().removesuffix(".gz").removesuffix(".zst")
+        ending = Path(plain).suffix
+        if ending not in FORMATS:
+            raise InputError(
+                f"{name}: the format of {shown} is not known by its name",
+                f"expected one of {' '.join(FORMATS)}, all but Parquet also with .gz or .zst",
+            )
+        module, options = FORMATS[ending]
+        found.setdefault((module, tuple(sorted(options.items()))), uri)
+    if len(found) > 1:
+        names = " and ".join(u.rpartition("/")[2] for u in list(found.values())[:2])
+        raise InputError(f"{name} names files of several formats, such as {names}", "name files of one format")
+    return next(iter(found))
 
 
 def unreachable(name: str, error: Exception) -> InputError:
@@ -255,7 +305,7 @@ def _files(uris: Sequence[str], prefix: str) -> tuple[SourceFile, ...]:
     """Sizes and etags, listed a folder at a time, because asking for 25,000 files one by one takes an hour."""
     import fsspec
 
-    answer = []
+    infos: list[tuple[str, Mapping[str, Any]]] = []
     listed: dict[str, dict[str, dict[str, Any]]] = {}
     for uri in uris:
         fs, path = fsspec.core.url_to_fs(uri)
@@ -263,11 +313,22 @@ def _files(uris: Sequence[str], prefix: str) -> tuple[SourceFile, ...]:
         if folder not in listed:
             listed[folder] = _listing(fs, folder) if len(uris) > 1 else {}
         info = listed[folder].get(path) or fs.info(path)
-        size = info.get("size")
-        if size is None:
+        if info.get("size") is None:
+            info = fs.info(path)
+        if info.get("size") is None:
             raise InputError(f"{uri} does not tell its size", "use a server that answers HEAD with Content-Length")
-        answer.append(SourceFile(uri.removeprefix(prefix) or uri, uri, int(size), _etag(info)))
-    return tuple(answer)
+        infos.append((uri, info))
+    with ThreadPoolExecutor(LOOKERS, thread_name_prefix="headrace-look") as pool:
+        etags = list(pool.map(lambda found: etag_of(found[1]) or _etag_of_tail(found[0]), infos))
+    return tuple(
+        SourceFile(uri.removeprefix(prefix) or uri, uri, int(info["size"]), etag)
+        for (uri, info), etag in zip(infos, etags, strict=True)
+    )
+
+
+def _etag_of_tail(uri: str) -> str:
+    with open_file(uri) as raw:
+        return tail_etag(raw)
 
 
 def _listing(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
@@ -276,13 +337,3 @@ def _listing(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
     except (FileNotFoundError, NotImplementedError, PermissionError, ValueError) as error:
         log.info("cannot list %s (%s); asking file by file", folder, error)
         return {}
-
-
-def _etag(info: Mapping[str, Any]) -> str:
-    """What names the content of a remote file; local files have nothing of the kind, their footers are compared."""
-    lfs = info.get("lfs") or {}
-    for value in (lfs.get("sha256") if isinstance(lfs, Mapping) else getattr(lfs, "sha256", None), info.get("blob_id"),
-                  info.get("generation"), info.get("etag"), info.get("ETag")):  # fmt: skip
-        if value:
-            return str(value).strip('"')
-    return ""

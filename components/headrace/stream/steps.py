@@ -8,10 +8,11 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 from headrace.errors import DamagedCheckpoint
-from headrace.stream.lane import START, Cursor, Lane, Sample, expected_samples
-from headrace.stream.manifest import Manifest
+from headrace.stream.lane import START, Cursor, Sample, expected_samples
+from headrace.stream.mixture import Cursors, in_proportion, open_lane
 from headrace.stream.order import share
 from headrace.stream.plan import Plan
+from headrace.stream.shards import Shards
 from headrace.stream.windows import Feed
 
 
@@ -36,7 +37,7 @@ class StepReader:
     def __init__(
         self,
         plan: Plan,
-        manifest: Manifest,
+        shards: Shards,
         feed: Feed,
         *,
         world_size: int = 1,
@@ -45,24 +46,20 @@ class StepReader:
         state: Mapping[str, Any] | None = None,
         threads: Threads | None = None,
     ) -> None:
-        self.plan, self.order = plan, plan.order(manifest)
+        self.plan, self.orders = plan, plan.orders(shards)
         self.step = int(state["step"]) if state else 0
         """The last step that was read."""
         self._world_size, self._rank, self._finite = world_size, rank, epochs is not None
         self._coming: list[int] = []
-        cursors = _cursors(plan, state)
-        how: dict[str, Any] = threads._asdict() if threads else {}
+        self._cursors = _cursors(plan, state)
+        how: dict[str, Any] = {"epochs": epochs, "grouped": plan.grouped, **(threads._asdict() if threads else {})}
+        self._cursors = {lane: self._cursors[lane] for lane in range(rank, plan.lanes, world_size)}
         self._lanes = {
-            lane: Lane(
-                lane, self.order, feed, plan.block,
-                cursor=cursors.get(lane), epochs=epochs, grouped=plan.grouped, **how,
-            )
-            for lane in range(rank, plan.lanes, world_size)
-        }  # fmt: skip
-        self._cursors = {lane: cursors.get(lane, START) for lane in self._lanes}
+            lane: open_lane(plan, self.orders, feed, lane, cursors, **how) for lane, cursors in self._cursors.items()
+        }
 
     @property
-    def cursors(self) -> dict[int, Cursor]:
+    def cursors(self) -> dict[int, Cursors]:
         """Where each of this rank's lanes stands after `step`."""
         return dict(self._cursors)
 
@@ -82,10 +79,10 @@ class StepReader:
         numbers = self._coming or self._numbers(self.step + 1)
         self._coming = self._numbers(self.step + 2)
         for g in self._coming:
-            lanes[g % v].windows.ahead()
+            lanes[g % v].ahead()
         samples = [Numbered(g, lanes[g % v].next()) for g in numbers]
         for g in numbers[-v:]:  # the other lanes stand where they stood
-            self._cursors[g % v] = lanes[g % v].cursor
+            self._cursors[g % v] = lanes[g % v].cursors
         self.step += 1
         return samples
 
@@ -96,24 +93,34 @@ class StepReader:
         )  # fmt: skip
 
 
-def as_state(step: int, cursors: Mapping[int, Cursor]) -> dict[str, Any]:
-    """A rank's part of the data state after a step, as JSON."""
-    return {"step": step, "lanes": {str(lane): list(cursor) for lane, cursor in cursors.items()}}
+def as_state(step: int, cursors: Mapping[int, Cursors]) -> dict[str, Any]:
+    """A rank's part of the data state after a step, as JSON: a cursor a lane, or one a source of it."""
+    return {
+        "step": step,
+        "lanes": {str(lane): list(c[0]) if len(c) == 1 else [list(one) for one in c] for lane, c in cursors.items()},
+    }
 
 
-def _cursors(plan: Plan, state: Mapping[str, Any] | None) -> dict[int, Cursor]:
+def _cursors(plan: Plan, state: Mapping[str, Any] | None) -> dict[int, Cursors]:
+    """Cursors of every lane; DamagedCheckpoint where they cannot be those of this plan after that step."""
+    sources = max(1, len(plan.mixture))
     if state is None:
-        return {}
-    cursors = {int(lane): Cursor(*place) for lane, place in state["lanes"].items()}
+        return dict.fromkeys(range(plan.lanes), (START,) * sources)
+    cursors = {
+        int(lane): tuple(Cursor(*c) for c in (place if plan.mixture else [place]))
+        for lane, place in state["lanes"].items()
+    }
     if sorted(cursors) != list(range(plan.lanes)):
         raise DamagedCheckpoint(
             f"the data state holds {len(cursors)} lanes; the plan has {plan.lanes}", "use another checkpoint"
         )
-    for lane, cursor in cursors.items():
+    for lane, found in cursors.items():
         expected = expected_samples(int(state["step"]), lane, global_batch=plan.global_batch, lanes=plan.lanes)
-        if cursor.samples != expected:
+        taken = [c.samples for c in found]
+        if len(found) != sources or sum(taken) != expected or not in_proportion(taken, plan.mixture):
             raise DamagedCheckpoint(
-                f"lane {lane} stands at sample {cursor.samples}; after step {state['step']} it must be {expected}",
+                f"lane {lane} stands at sample {' + '.join(map(str, taken))}; after step {state['step']} it must be "
+                f"{expected}",
                 "use another checkpoint",
             )
     return cursors
@@ -124,7 +131,7 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     steps = {int(s["step"]) for s in states}
     if len(steps) != 1:
         raise DamagedCheckpoint(f"the ranks' data states are of the steps {sorted(steps)}", "use another checkpoint")
-    lanes: dict[str, list[int]] = {}
+    lanes: dict[str, list[Any]] = {}
     for state in states:
         for lane, cursor in state["lanes"].items():
             if lane in lanes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from headrace.errors import InputError
 from headrace.inputs import (
     Progress,
     global_batch,
+    open_choice,
     open_feed,
     open_heldout,
+    open_listing,
     open_manifest,
     open_plan,
     open_reader,
@@ -25,13 +27,13 @@ from headrace.inputs import (
     tokenized_folder,
 )
 from headrace.options import Options, training_value
-from headrace.stream import manifest as manifests
 from headrace.stream.batches import RankStream, accumulation
 from headrace.stream.documents import Reader
+from headrace.stream.feed import Choice
+from headrace.stream.filters import first_refusal
 from headrace.stream.heldout import DEFAULT_DOCUMENTS, HeldOut, is_blank
-from headrace.stream.manifest import Manifest, places
+from headrace.stream.manifest import Manifest
 from headrace.stream.plan import Plan
-from headrace.stream.source import resolve
 from headrace.stream.tokenized import Tokenized
 from headrace.stream.tokenizer import Encoder
 from headrace.train.check import Checked
@@ -65,6 +67,7 @@ class Data:
 
     manifest: Manifest
     heldout: HeldOut | None
+    choice: Choice
     eval_texts: list[str]
     plan: Plan
     horizon: Horizon
@@ -87,11 +90,12 @@ def prepare(
     encoder = checked.encoder
     manifest = open_manifest(options, progress)
     reader = open_reader(options, manifest)
-    heldout = open_heldout(options, manifest, reader, progress)
+    heldout = open_heldout(options, reader, progress)
+    choice = open_choice(options, reader, heldout, progress)
     prior = state["plan"] if state else None
     asked = global_batch(options, world_size)
     plan = open_plan(
-        options, manifest, encoder, heldout, block=checked.block,
+        options, reader, encoder, heldout, choice, block=checked.block,
         global_batch=asked if prior is None or "global_batch_size" in options.given else prior["global_batch"],
     )  # fmt: skip
     if prior is not None:
@@ -100,12 +104,14 @@ def prepare(
     texts = _eval_texts(options, heldout, progress) if checked.evaluate else []
     folder = tokenized_folder(options, output_dir)
     made = tokenize(options, folder, manifest, reader, encoder, progress) if folder else None
-    horizon = _horizon(options, plan, manifest, reader, encoder, made, state)
+    horizon = _horizon(options, plan, reader, encoder, choice, made, state)
     if checked.train and (state is None or not (output_dir / "manifest.json").is_file()):
         write_json(output_dir / "manifest.json", manifest.to_json())
         if heldout is not None:
             heldout.write(output_dir / "heldout.parquet")
-    return Data(manifest, heldout, texts, plan, horizon, folder)
+        if choice.duplicates is not None:
+            choice.duplicates.write(output_dir / "duplicates.parquet")
+    return Data(manifest, heldout, choice, texts, plan, horizon, folder)
 
 
 def _refuse_differences(plan: Plan, prior: Mapping[str, Any], output_dir: Path) -> None:
@@ -134,62 +140,75 @@ def _eval_texts(options: Options, heldout: HeldOut | None, progress: Progress) -
 
 def _test_split(options: Options, limit: int) -> list[str]:
     dataset = options.dataset
+    split = replace(
+        dataset, dataset_train_split=dataset.dataset_test_split, dataset_filter=None, max_train_samples=limit
+    )
+    test = replace(options, dataset=replace(split, manifest=None, tokenized_dataset_load_dir=None))
     try:
-        source = resolve(
-            str(dataset.dataset_name), config=dataset.dataset_config_name, revision=dataset.dataset_revision,
-            split=dataset.dataset_test_split,
-        )  # fmt: skip
+        open_listing(test)
     except InputError as error:
         raise InputError(
             f"--heldout_fraction is 0 and there is no test split: {error.message}",
             "set --heldout_fraction above 0, or leave out --do_eval",
         ) from error
-    found = manifests.build(source, dataset.dataset_text_field, deadline_s=dataset.read_deadline_s)
-    texts = (d.text for d in open_reader(options, found.first_rows(limit)).rows())
+    texts = (d.text for d in open_reader(test, open_manifest(test)).rows())
     return [t for t in texts if t is not None and not is_blank(t)]
 
 
 def _horizon(
     options: Options,
     plan: Plan,
-    manifest: Manifest,
     reader: Reader,
     encoder: Encoder,
+    choice: Choice,
     made: Tokenized | None,
     state: Mapping[str, Any] | None,
 ) -> Horizon:
     steps: int = training_value(options, "max_steps")
     if steps > 0:
         return Horizon(steps)
+    if plan.mixture:
+        raise InputError(
+            "--max_steps is not set; the sources of a mixture have no epoch in common",
+            "say how many steps to train with --max_steps",
+        )
     epochs: float = training_value(options, "num_train_epochs")
     whole = int(epochs) if epochs == int(epochs) else None
     if state and whole is not None and state["horizon"]["epochs"] == whole:
         return Horizon(int(state["horizon"]["steps"]), whole)
-    blocks = _blocks(plan, manifest, reader, encoder, made)
+    blocks = _blocks(plan, reader, encoder, choice, made)
     found = Horizon(max(1, math.ceil(epochs * blocks / plan.global_batch)), whole)
     log.info("about %d steps for %g epochs of about %d samples", found.steps, epochs, blocks)
     return found
 
 
-def _blocks(plan: Plan, manifest: Manifest, reader: Reader, encoder: Encoder, made: Tokenized | None) -> float:
+def _blocks(plan: Plan, reader: Reader, encoder: Encoder, choice: Choice, made: Tokenized | None) -> float:
     """Samples an epoch, about: counted in a few row groups, unless all of it was tokenised."""
-    if made is not None and plan.grouped and made.source.rows == manifest.rows:
+    size = reader.shards.size()
+    if made is not None and plan.grouped and reader.manifest.limit is None:
         return made.tokens / plan.block
-    found = list(places(manifest))
+    files = reader.shards.lowest(SAMPLE_GROUPS)
+    found = [
+        (f, g) for f, groups in zip(files, reader.shards.row_groups(files), strict=True) for g in range(len(groups))
+    ]
     chosen = [found[i * len(found) // SAMPLE_GROUPS] for i in range(SAMPLE_GROUPS)] if found else []
-    blocks = size = 0.0
-    for file, group in dict.fromkeys(chosen):
+    blocks = seen = 0.0
+    for place in dict.fromkeys(chosen):
         texts, taken = [], 0
-        for text in reader.texts(file, group):
+        for table in reader.batches(*place):
+            refused = first_refusal(choice.filters, table).tolist()
+            for text, why in zip(table.column(0).to_pylist(), refused, strict=True):
+                if taken >= SAMPLE_BYTES:
+                    break
+                taken += 4 + len((text or "").encode())  # Parquet counts four bytes for a length
+                texts.append("" if text is None or is_blank(text) or why else text)
             if taken >= SAMPLE_BYTES:
                 break
-            taken += 4 + len((text or "").encode())  # Parquet counts four bytes for a length
-            texts.append("" if is_blank(text) or text is None else text)
         lengths = np.diff(encoder.encode(texts)[1])
         tokens = lengths[lengths > 0] + 1
         blocks += tokens.sum() / plan.block if plan.grouped else np.ceil(tokens / plan.block).sum()
-        size += taken
-    return float(blocks) / max(1.0, size) * manifest.text_bytes
+        seen += taken
+    return float(blocks) / max(1.0, seen) * size.text_bytes
 
 
 def open_stream(
@@ -203,8 +222,9 @@ def open_stream(
 ) -> RankStream:
     """The micro-batches of one rank, from a data state on."""
     made = Tokenized.load(data.tokenized) if data.tokenized else None
+    reader = open_reader(options, data.manifest)
     return RankStream(
-        data.plan, data.manifest, open_feed(open_reader(options, data.manifest), encoder, data.heldout, made),
+        data.plan, reader.shards, open_feed(reader, encoder, data.choice, made),
         world_size=world_size, rank=rank, batch=training_value(options, "per_device_train_batch_size"),
         epochs=data.horizon.epochs, state=state, threads=max(1, training_value(options, "dataloader_num_workers")),
     )  # fmt: skip

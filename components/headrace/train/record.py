@@ -29,7 +29,8 @@ PACKAGES = (
 
 
 def dataset_facts(manifest: Manifest) -> dict[str, Any]:
-    """Which data, by name and by hash."""
+    """Which data, by name and by hash; how much of it where every footer was read."""
+    counts = ("row_groups", "rows", "text_bytes")
     return {
         "name": manifest.name,
         "config": manifest.config,
@@ -38,9 +39,7 @@ def dataset_facts(manifest: Manifest) -> dict[str, Any]:
         "text_column": manifest.text_column,
         "manifest_hash": manifest.hash,
         "files": len(manifest.files),
-        "row_groups": manifest.row_groups,
-        "rows": manifest.rows,
-        "text_bytes": manifest.text_bytes,
+        **{name: getattr(manifest, name) if manifest.known else None for name in counts},
     }
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from headrace.artifacts.report_format import count, percent, size
 from headrace.stream.batches import efficiency
 from headrace.stream.heldout import HeldOut
-from headrace.stream.manifest import FileProblem, Manifest
+from headrace.stream.manifest import Manifest
 from headrace.stream.order import exact_world_sizes
 from headrace.stream.plan import Plan
+from headrace.stream.shards import FileProblem
 from headrace.validate.findings import Finding, Thresholds
 from headrace.validate.scan import Scan
 
@@ -125,6 +126,19 @@ def waste(found: Scan, limits: Thresholds) -> Iterator[Finding]:
         )
 
 
+def filtered(found: Scan) -> Iterator[Finding]:
+    """A note on rows that filters leave out."""
+    if found.filtered:
+        n = sum(found.filtered.values())
+        yield Finding(
+            code="filtered-rows",
+            severity="info",
+            message=f"{_share(n, found)} are left out by --dataset_filter.",
+            evidence={"rows": found.rows, "by_filter": found.filtered},
+            remedy="",
+        )
+
+
 def wasted_share(found: Scan) -> float:
     """Share of the rows looked at that are null, blank or exact copies."""
     return (found.nulls + found.blanks + found.duplicates) / found.rows if found.rows else 0.0
@@ -160,7 +174,7 @@ def budget(manifest: Manifest, found: Scan) -> Iterator[Finding]:
 
 def units(manifest: Manifest, plan: Plan | None) -> Iterator[Finding]:
     """Notes on row groups: how large they are, and whether there are enough of them."""
-    sizes = sorted(g.text_bytes for f in manifest.files for g in f.row_groups if g.rows)
+    sizes = sorted(g.text_bytes for f in manifest.files for g in f.known if g.rows)
     if not sizes:
         return
     facts = {"row_groups": len(sizes), "median_bytes": sizes[len(sizes) // 2], "largest_bytes": sizes[-1]}
@@ -168,9 +182,9 @@ def units(manifest: Manifest, plan: Plan | None) -> Iterator[Finding]:
         yield Finding(
             code="large-row-groups",
             severity="info",
-            message=f"The largest row group holds {size(sizes[-1])} of text; readers keep one whole in memory.",
+            message=f"The largest row group holds {size(sizes[-1])} of text; it is read front to back.",
             evidence=facts,
-            remedy="Write row groups of some 10 MB of text for less memory and a faster resume.",
+            remedy="Write row groups of some 8 MB of text or less for a faster resume.",
         )
     if len(sizes) >= MANY_ROW_GROUPS and facts["median_bytes"] < SMALL_ROW_GROUP:
         yield Finding(

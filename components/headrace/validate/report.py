@@ -52,6 +52,7 @@ def _findings(options: Options, looked: Looked, numbers: dict[str, Any], limits:
         *checks.data(found),
         *checks.tokens(manifest, found, numbers),
         *checks.waste(found, limits),
+        *checks.filtered(found),
         *checks.damage(found, limits),
         *checks.world(
             plan, options.validate.world_size, training_value(options, "per_device_train_batch_size"), limits

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from headrace.errors import DamagedData
 from headrace.stream.documents import Reader
+from headrace.stream.filters import Filter, first_refusal
 from headrace.stream.heldout import content_hash, is_blank
 from headrace.stream.manifest import Manifest, places
 from headrace.stream.order import permutation
 from headrace.stream.tokenizer import Encoder
+from headrace.stream.unfit import Unfit
 from headrace.validate import signs
 
 ROW_GROUPS_SPREAD = 64
@@ -71,13 +74,17 @@ class DamagedRows(Exception):
 class CarefulReader(Reader):
     """A reader that says where data is damaged: DamagedRows with the file and the row group."""
 
-    def texts(self, file: int, row_group: int) -> list[str | None]:
-        """One row group's texts, in row order."""
-        rows = self.manifest.files[file].row_groups[row_group].rows
-        read = _read(self, Portion(file, row_group, rows, rows))
-        if isinstance(read, Unreadable):
-            raise DamagedRows(read)
-        return read
+    def batches(self, file: int, row_group: int, start: int = 0) -> Iterator[pa.Table]:
+        """One row group's wanted columns front to back."""
+        try:
+            yield from super().batches(file, row_group, start)
+        except (DamagedData, Unfit) as error:
+            raise DamagedRows(_damaged(self, file, row_group, error)) from error
+
+
+def _damaged(reader: Reader, file: int, row_group: int, error: Exception) -> Unreadable:
+    text = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+    return Unreadable(reader.manifest.label(file), row_group, text)
 
 
 @dataclass
@@ -92,6 +99,8 @@ class Scan:
     duplicates: int = 0
     damaged: dict[str, int] = field(default_factory=lambda: {"control": 0, "replacement": 0, "mojibake": 0, "any": 0})
     examples: dict[str, list[str]] = field(default_factory=dict)
+    filtered: dict[str, int] = field(default_factory=dict)
+    """Rows that a filter refuses, by the filter."""
     unreadable: list[Unreadable] = field(default_factory=list)
     groups: list[GroupSums] = field(default_factory=list)
     tokens: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -110,7 +119,7 @@ def spread(manifest: Manifest, *, rows: int, text_bytes: int, seed: int = 0) -> 
 
     A sample comes from row groups in a seeded random order, evenly spaced rows of each, in proportion to its size.
     """
-    every = [(f, g, manifest.files[f].row_groups[g].rows) for f, g in places(manifest)]
+    every = [(f, g, manifest.files[f].known[g].rows) for f, g in places(manifest)]
     every = [(f, g, n) for f, g, n in every if n]
     if manifest.rows <= rows and manifest.text_bytes <= text_bytes:
         return [Portion(f, g, n, n) for f, g, n in every], True
@@ -132,6 +141,7 @@ def scan(
     reader: Reader,
     encoder: Encoder,
     portions: Sequence[Portion],
+    filters: Sequence[Filter] = (),
     *,
     complete: bool,
     text_bytes: int,
@@ -150,7 +160,7 @@ def scan(
         if isinstance(read, Unreadable):
             found.unreadable.append(read)
         else:
-            parts.append(_measure(found, reader.manifest, portion, read, encoder, seen))
+            parts.append(_measure(found, reader.manifest, portion, read, encoder, filters, seen))
         done += portion.take
         if progress is not None:
             progress(done, total)
@@ -161,31 +171,33 @@ def scan(
     return found
 
 
-def _read(reader: Reader, portion: Portion) -> list[str | None] | Unreadable:
-    file, row_group = portion.file, portion.row_group
-    path = reader.manifest.files[file].path
-    numbers = portion.numbers()
+def _read(reader: Reader, portion: Portion) -> pa.Table | Unreadable:
+    """The rows of a portion, without holding a large row group."""
+    numbers, found, first = portion.numbers(), [], 0
     try:
-        column = reader.table(file, row_group).column(reader.manifest.text_column)
-        column = column if portion.take == portion.rows else column.take(numbers)
-    except DamagedData as error:
-        return Unreadable(path, row_group, " ".join(str(error.__cause__ or error).split()).rstrip("."))
-    texts: list[str | None] = column.to_pylist()
-    return texts
+        for table in reader.batches(portion.file, portion.row_group):
+            inside = numbers[(numbers >= first) & (numbers < first + table.num_rows)] - first
+            found.append(table if len(inside) == table.num_rows else table.take(inside))
+            first += table.num_rows
+    except (DamagedData, Unfit) as error:
+        return _damaged(reader, portion.file, portion.row_group, error)
+    return pa.concat_tables(found)
 
 
 def _measure(
     found: Scan,
     manifest: Manifest,
     portion: Portion,
-    texts: Sequence[str | None],
+    rows: pa.Table,
     encoder: Encoder,
+    filters: Sequence[Filter],
     seen: set[int],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    path = manifest.files[portion.file].path
+    path = manifest.label(portion.file)
     documents: list[str] = []
     hashes: list[int] = []
-    for number, text in zip(portion.numbers(), texts, strict=True):
+    refused = first_refusal(filters, rows).tolist()
+    for number, text, why in zip(portion.numbers(), rows.column(0).to_pylist(), refused, strict=True):
         place = f"{path}, row group {portion.row_group}, row {number}"
         found.rows += 1
         if text is None:
@@ -194,6 +206,9 @@ def _measure(
         elif is_blank(text):
             found.blanks += 1
             found.note("blank", place)
+        elif why:
+            name = str(filters[why - 1])
+            found.filtered[name] = found.filtered.get(name, 0) + 1
         else:
             digest = content_hash(text)
             if digest in seen:
@@ -210,7 +225,7 @@ def _measure(
         GroupSums(
             rows=portion.rows,
             looked=portion.take,
-            text_bytes=manifest.files[portion.file].row_groups[portion.row_group].text_bytes,
+            text_bytes=manifest.files[portion.file].known[portion.row_group].text_bytes,
             documents=int((tokens > 0).sum()),
             tokens=int(tokens.sum() + (tokens > 0).sum()),
         )

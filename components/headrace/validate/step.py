@@ -16,7 +16,7 @@ from headrace.validate import summary
 from headrace.validate.look import Looked, look
 
 REPORT, REPORT_MD, REPORT_HTML = "report.json", "report.md", "report.html"
-MANIFEST, HELDOUT = "manifest.json", "heldout.parquet"
+MANIFEST, HELDOUT, DUPLICATES = "manifest.json", "heldout.parquet", "duplicates.parquet"
 
 
 def run(options: Options, output_dir: Path) -> dict[str, Any]:
@@ -44,12 +44,16 @@ def write(output_dir: Path, report: dict[str, Any], looked: Looked) -> list[tupl
     """Write every file of a validation; what each is and where it lies."""
     title = f"Validation of {report['dataset']['name']}"
     write_json(output_dir / MANIFEST, looked.manifest.to_json())
-    # A slice of an earlier validation must not be taken for this one's.
-    (output_dir / HELDOUT).unlink(missing_ok=True)
+    # What an earlier validation left must not be taken for this one's.
+    for name in (HELDOUT, DUPLICATES):
+        (output_dir / name).unlink(missing_ok=True)
     written = [("manifest", MANIFEST)]
     if looked.heldout is not None:
         looked.heldout.write(output_dir / HELDOUT)
         written.append(("held out", HELDOUT))
+    if looked.duplicates is not None:
+        looked.duplicates.write(output_dir / DUPLICATES)
+        written.append(("copies", DUPLICATES))
     write_bytes(output_dir / REPORT_MD, summary.markdown(report, title).encode("utf-8", "replace"))
     write_validation_report(output_dir / REPORT_HTML, title=title, validation=report)
     write_json(output_dir / REPORT, report)

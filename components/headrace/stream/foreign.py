@@ -1,0 +1,150 @@
+"""Shards of any other format that `datasets` streams, read by a child process, so that no torch is loaded here.
+
+Each file is one row group, read front to back. `python -m headrace.stream.foreign` is the child: it takes what to
+read as JSON on stdin and gives Arrow on stdout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.errors import ChangedSource
+from headrace.stream.files import ANEW, check, open_file
+from headrace.stream.manifest import ManifestFile, RowGroup
+from headrace.stream.parquet import is_text
+from headrace.stream.retry import is_transient
+from headrace.stream.unfit import Unfit, no_column
+
+BATCH_ROWS = 256
+
+
+class ForeignShard:
+    """A file whose rows were counted once, by reading it."""
+
+    memory = 0
+
+    def __init__(self, file: ManifestFile, columns: Sequence[str], format_: str, options: Mapping[str, Any]) -> None:
+        self._file, self._columns = file, list(columns)
+        self._asked = {"format": format_, "options": dict(options), "uri": file.uri, "columns": self._columns}
+        with open_file(file.uri, file.size) as raw:
+            check(file, raw)
+        self.digest, self.row_groups = (file.footer, file.row_groups) if file.row_groups is not None else self._count()
+
+    def fits(self) -> None:
+        """Nothing to find out: `_count` read all of it."""
+
+    def table(self, row_group: int) -> pa.Table:
+        """The whole file."""
+        return pa.concat_tables(self.batches(row_group, 0))
+
+    def batches(self, row_group: int, rows: int) -> Iterator[pa.Table]:
+        """The file front to back."""
+        found = 0
+        for table in self._read():
+            found += table.num_rows
+            yield table
+        if found < self.row_groups[row_group].rows:
+            message = f"{self._file.uri} holds {found} rows where the manifest froze {self.row_groups[row_group].rows}"
+            raise ChangedSource(message, ANEW)
+
+    def _count(self) -> tuple[str, tuple[RowGroup, ...]]:
+        digest, rows, size = hashlib.sha256(), 0, 0
+        for table in self._read():
+            rows += table.num_rows
+            size += pc.sum(pc.binary_length(table.column(0))).as_py() or 0
+            for text in table.column(0).to_pylist():
+                digest.update(b"\0" if text is None else text.encode() + b"\1")
+        return digest.hexdigest(), (RowGroup(rows, max(1, size)),) if rows else ()
+
+    def _read(self) -> Iterator[pa.Table]:
+        # USE_TORCH=0: the child has no use for torch either, and loading it takes seconds.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "headrace.stream.foreign"], env={**os.environ, "USE_TORCH": "0", "USE_TF": "0"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert child.stdin is not None and child.stdout is not None
+        try:
+            child.stdin.write(json.dumps(self._asked).encode())
+            child.stdin.close()
+            with pa.ipc.open_stream(child.stdout) as stream:
+                for batch in stream:
+                    failed = batch.column("error").drop_null()
+                    if len(failed):
+                        raise _told(json.loads(failed[0].as_py()))
+                    yield pa.Table.from_batches([batch]).drop_columns("error")
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ConnectionError(f"the process that reads {self._file.uri} ended early: {error}") from error
+        finally:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+
+
+def _told(error: Mapping[str, Any]) -> Exception:
+    """What the child met, as an exception that `retrying` knows what to do with."""
+    if error["kind"] == "transient":
+        return ConnectionError(error["message"])
+    return Unfit(error["kind"], error["message"], tuple(error["columns"]))
+
+
+def main() -> None:
+    """Read what stdin asks for; what goes wrong is the last row of the column `error`."""
+    asked = json.load(sys.stdin)
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints must not break the stream
+    schema = pa.schema([(c, pa.large_string()) for c in (*asked["columns"], "error")])
+    writer = None
+    try:
+        for table in _tables(asked):
+            table = table.append_column("error", pa.nulls(table.num_rows, pa.large_string()))
+            if writer is None:
+                schema = table.schema
+                writer = pa.ipc.new_stream(answer, schema)
+            writer.write_table(table.cast(schema))
+    except Exception as error:  # told to the parent, which knows what to do about it
+        writer = writer or pa.ipc.new_stream(answer, schema)
+        nothing = [pa.nulls(1, f.type) for f in list(schema)[:-1]]
+        writer.write_table(pa.table([*nothing, pa.array([_told_as(error)], pa.large_string())], schema=schema))
+    (writer or pa.ipc.new_stream(answer, schema)).close()
+    answer.close()
+
+
+def _told_as(error: Exception) -> str:
+    kind = error.kind if isinstance(error, Unfit) else "transient" if is_transient(error) else "unreadable"
+    message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    columns = list(error.columns) if isinstance(error, Unfit) else []
+    return json.dumps({"kind": kind, "message": message, "columns": columns})
+
+
+def _tables(asked: Mapping[str, Any]) -> Iterator[pa.Table]:
+    import datasets
+
+    wanted = asked["columns"]
+    rows: Any = datasets.load_dataset(
+        asked["format"], data_files={"train": [asked["uri"]]}, split="train", streaming=True, **asked["options"]
+    )
+    names: list[str] | None = None
+    for table in rows.with_format("arrow").iter(BATCH_ROWS):
+        if names is None:
+            names = [str(n) for n in table.schema.names]
+            for column in wanted:
+                if column not in names:
+                    raise no_column(column, names)
+            if not is_text(table.schema.field(wanted[0]).type):
+                kind = table.schema.field(wanted[0]).type
+                raise Unfit("wrong-type", f"the column {wanted[0]!r} holds {kind}, expected text", tuple(names))
+        table = table.select(wanted)
+        yield table.set_column(0, wanted[0], table.column(0).cast(pa.large_string()))
+
+
+if __name__ == "__main__":
+    main()

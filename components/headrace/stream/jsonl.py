@@ -1,0 +1,174 @@
+"""Shards of JSON lines, plain or compressed, as row groups: blocks of lines, or a compressed file as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from headrace.errors import ChangedSource
+from headrace.stream.files import ANEW, check, open_file
+from headrace.stream.manifest import ManifestFile, RowGroup
+from headrace.stream.unfit import Unfit, no_column
+
+BLOCK_BYTES = 4 << 20
+"""Lines parsed at once; in a plain file also a row group, as there its place is known."""
+ENDINGS = (".jsonl", ".json", ".ndjson")
+COMPRESSED = (".gz", ".zst")
+COMPRESSED_BYTES = 256 << 10
+
+
+class JsonLinesShard:
+    """A file whose row groups were counted once, by reading it."""
+
+    memory = 0
+
+    def __init__(self, file: ManifestFile, columns: Sequence[str]) -> None:
+        self._file, self._columns = file, list(columns)
+        self._whole = file.uri.endswith(COMPRESSED)
+        with open_file(file.uri, file.size) as raw:
+            check(file, raw)
+        self.digest, self.row_groups = (file.footer, file.row_groups) if file.row_groups is not None else self._count()
+
+    def fits(self) -> None:
+        """Nothing to find out: `_count` read all of it."""
+
+    def table(self, row_group: int) -> pa.Table:
+        """One row group."""
+        return pa.concat_tables(self.batches(row_group, 0))
+
+    def batches(self, row_group: int, rows: int) -> Iterator[pa.Table]:
+        """One row group front to back, a block of lines at a time."""
+        expected, found, line = self.row_groups[row_group], 0, 1
+        prefix = f"row group {row_group}, " if expected.offset else ""
+        for block in self._blocks(row_group):
+            table = parse(block, self._columns, line, prefix)
+            found, line = found + table.num_rows, line + block.count(b"\n")
+            yield table
+        if found < expected.rows:
+            message = f"{self._file.uri} holds {found} rows where the manifest froze {expected.rows}"
+            raise ChangedSource(message, ANEW)
+
+    def _blocks(self, row_group: int | None) -> Iterator[bytes]:
+        """The lines of a row group, or of the whole file."""
+        with open_file(self._file.uri, self._file.size, sequential=self._whole) as raw:
+            if self._whole:
+                yield from lines(decompressed(raw, self._file.uri))
+            elif row_group is None:
+                yield from lines(iter(lambda: raw.read(BLOCK_BYTES), b""))
+            else:
+                offsets = [*(g.offset for g in self.row_groups), self._file.size]
+                raw.seek(offsets[row_group])
+                yield raw.read(offsets[row_group + 1] - offsets[row_group])
+
+    def _count(self) -> tuple[str, tuple[RowGroup, ...]]:
+        """Row groups and a digest of all lines, from reading the whole file; Unfit when it is not what it should be."""
+        digest, groups, offset, line, there = hashlib.sha256(), [], 0, 1, False
+        names: tuple[str, ...] = ()
+        for block in self._blocks(None):
+            digest.update(block)
+            table = parse(block, self._columns, line)
+            text = table.column(0)
+            there = there or text.null_count < len(text)
+            names = names or _names(block)
+            groups.append(RowGroup(table.num_rows, max(1, pc.sum(pc.binary_length(text)).as_py() or 0), offset))
+            offset, line = offset + len(block), line + block.count(b"\n")
+        if groups and not there and self._columns[0] not in names:
+            raise no_column(self._columns[0], names)
+        if self._whole and groups:
+            groups = [RowGroup(sum(g.rows for g in groups), sum(g.text_bytes for g in groups))]
+        return digest.hexdigest(), tuple(groups)
+
+
+def decompressed(raw: Any, name: str) -> Iterator[bytes]:
+    """What a compressed file holds, by the ending of its name; Unfit where it is damaged or cut short."""
+    import zstandard
+
+    def fresh() -> Any:
+        return zlib.decompressobj(wbits=31) if name.endswith(".gz") else zstandard.ZstdDecompressor().decompressobj()
+
+    stream, begun = fresh(), False
+    try:
+        while data := raw.read(COMPRESSED_BYTES):
+            while data:
+                yield stream.decompress(data)
+                begun, data = not stream.eof, stream.unused_data
+                if stream.eof:  # members and frames may follow one another
+                    stream = fresh()
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise Unfit("unreadable", f"it cannot be decompressed: {error}") from error
+    if begun:
+        raise Unfit("unreadable", "it is cut short: the compressed stream does not end")
+
+
+def lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Whole lines, about BLOCK_BYTES at a time; a longer line comes whole."""
+    rest: list[bytes] = []
+    size = 0
+    for data in chunks:
+        cut = data.rfind(b"\n") + 1
+        if not cut or size + cut < BLOCK_BYTES // 2:
+            rest.append(data)
+            size += len(data)
+            continue
+        yield b"".join([*rest, data[:cut]])
+        rest, size = [data[cut:]], len(data) - cut
+    if any(rest):
+        yield b"".join(rest)
+
+
+def parse(block: bytes, columns: Sequence[str], line: int = 1, prefix: str = "") -> pa.Table:
+    """The columns of some lines, absent ones null; Unfit names the first, counted from `line`, that is no object."""
+    if not block.strip():
+        return pa.table({c: pa.array([], pa.string()) for c in columns})
+    explicit = pa.schema([(columns[0], pa.string())])
+    others = "infer" if len(columns) > 1 else "ignore"
+    try:
+        table = pj.read_json(
+            pa.BufferReader(block),
+            read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
+            parse_options=pj.ParseOptions(explicit_schema=explicit, unexpected_field_behavior=others),
+        )
+    except pa.ArrowInvalid as error:
+        raise _wrong_line(block, columns[0], line, prefix, error) from error
+    absent = [c for c in columns if c not in table.schema.names]
+    for column in absent:
+        table = table.append_column(column, pa.nulls(table.num_rows))
+    return table.select(list(columns))
+
+
+def _wrong_line(block: bytes, column: str, line: int, prefix: str, error: Exception) -> Unfit:
+    for number, text in enumerate(block.split(b"\n"), line):
+        if not text.strip():
+            continue
+        where = f"{prefix}line {number}"
+        try:
+            value = json.loads(text)
+            text.decode()
+        except ValueError as wrong:
+            if number == 1 and text.lstrip().startswith(b"["):
+                return Unfit("unreadable", "it holds a JSON array, expected one object a line")
+            return Unfit("unreadable", f"{where} is not JSON: {wrong}")
+        if not isinstance(value, dict):
+            return Unfit("unreadable", f"{where} holds {type(value).__name__}, expected an object")
+        found = value.get(column)
+        if found is not None and not isinstance(found, str):
+            message = f"{where}: {column!r} holds {type(found).__name__}, expected text"
+            return Unfit("wrong-type", message, tuple(map(str, value)))
+    first = str(error).strip().splitlines()[0]
+    return Unfit("unreadable", f"{prefix}lines from {line} on cannot be parsed: {first}")
+
+
+def _names(block: bytes) -> tuple[str, ...]:
+    first = next(iter(block.split(b"\n", 1)))
+    try:
+        value = json.loads(first)
+    except ValueError:
+        return ()
+    return tuple(map(str, value)) if isinstance(value, dict) else ()

@@ -1,0 +1,311 @@
+"""The files of a manifest as shards of row groups: opened when they are needed, checked, kept open while they fit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+import xxhash
+
+from headrace.errors import DamagedData, InputError
+from headrace.stream.foreign import ForeignShard
+from headrace.stream.jsonl import JsonLinesShard
+from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
+from headrace.stream.order import SEGMENT_FILES
+from headrace.stream.parquet import ParquetShard
+from headrace.stream.retry import retrying
+from headrace.stream.source import Source
+from headrace.stream.unfit import Kind, Unfit
+
+log = logging.getLogger(__name__)
+
+THREADS = 16
+OPEN_FILES = 160
+OPEN_BYTES = 96 << 20
+"""Parsed footers of open files, about, at most."""
+SAMPLED_FILES = 64
+
+
+class Shard(Protocol):
+    """One file. memory: bytes that keeping it open takes; digest: names what its row groups follow from."""
+
+    memory: int
+    digest: str
+
+    @property
+    def row_groups(self) -> tuple[RowGroup, ...]:
+        """Its row groups, in file order."""
+
+    def fits(self) -> None:
+        """Unfit when it lacks a column, or the first one holds no text."""
+
+    def table(self, row_group: int) -> pa.Table:
+        """One row group."""
+
+    def batches(self, row_group: int, rows: int) -> Iterator[pa.Table]:
+        """One row group front to back, about so many rows at a time."""
+
+
+def open_shard(file: ManifestFile, part: Part, columns: Sequence[str]) -> Shard:
+    """A file, opened and checked against what was frozen of it."""
+    if part.format == "parquet":
+        return ParquetShard(file, columns)
+    if part.format == "json" and not part.options:
+        return JsonLinesShard(file, columns)
+    return ForeignShard(file, columns, part.format, part.options)
+
+
+class Size(NamedTuple):
+    """How much data there is. exact: False where it is worked out from some of the files."""
+
+    rows: int
+    text_bytes: int
+    row_groups: int
+    largest: int
+    """Text bytes of the largest row group seen."""
+    exact: bool
+
+
+class Shards:
+    """Access to the files of a manifest; many threads may ask at once.
+
+    columns: names to read instead of each part's text column and `extra` ones behind it.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        columns: Sequence[str] | None = None,
+        extra: Sequence[str] = (),
+        deadline_s: float = 600.0,
+    ) -> None:
+        self.manifest, self.deadline_s = manifest, deadline_s
+        self._text = columns is None
+        self._columns = [list(columns or (p.text_column, *extra)) for p in manifest.parts]
+        self._lock = threading.Lock()
+        self._open: OrderedDict[int, Shard] = OrderedDict()
+        self._groups: OrderedDict[int, Future[tuple[RowGroup, ...]]] = OrderedDict()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def shard(self, file: int) -> Shard:
+        """An open file; retried until the deadline, InputError where that is no use."""
+        found: Shard = self._tried(lambda: self._get(file), file, "the footer of")
+        return found
+
+    def _get(self, file: int) -> Shard:
+        with self._lock:
+            if file in self._open:
+                self._open.move_to_end(file)
+                return self._open[file]
+        part = self.manifest.part_number(file)
+        opened = open_shard(self.manifest.files[file], self.manifest.parts[part], self._columns[part])
+        if self._text:
+            opened.fits()
+        with self._lock:
+            self._open[file] = opened
+            while len(self._open) > OPEN_FILES or sum(s.memory for s in self._open.values()) > OPEN_BYTES:
+                if len(self._open) == 1:
+                    break
+                self._open.popitem(last=False)
+        return opened
+
+    def forget(self, file: int) -> None:
+        """Open a file anew when it is asked for again: after a failure, its connection is not to be trusted."""
+        with self._lock:
+            self._open.pop(file, None)
+
+    def row_groups(self, files: Sequence[int]) -> list[tuple[RowGroup, ...]]:
+        """The row groups of some files, read in parallel where the manifest does not hold them."""
+        self.ahead(files)
+        return [self._known(f) for f in files]
+
+    def ahead(self, files: Sequence[int]) -> None:
+        """Begin to read the row groups of files that will be asked for."""
+        with self._lock:
+            for file in files:
+                if self.manifest.files[file].row_groups is None and file not in self._groups:
+                    if self._pool is None:
+                        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="headrace-footer")
+                    self._groups[file] = self._pool.submit(self._read_groups, file)
+            while len(self._groups) > 4 * SEGMENT_FILES and next(iter(self._groups.values())).done():
+                self._groups.popitem(last=False)
+
+    def _read_groups(self, file: int) -> tuple[RowGroup, ...]:
+        return self.shard(file).row_groups
+
+    def _known(self, file: int) -> tuple[RowGroup, ...]:
+        frozen = self.manifest.files[file].row_groups
+        if frozen is not None:
+            return frozen
+        with self._lock:
+            found = self._groups.get(file)
+        return found.result() if found is not None else self.shard(file).row_groups
+
+    def size(self) -> Size:
+        """Rows, bytes and row groups: counted for a segment's worth of files, else worked out from a fixed few.
+
+        The few are those of lowest hash of their name, so that everyone who looks at a source finds the same.
+        """
+        numbers = list(range(len(self.manifest.files)))
+        every = len(numbers) <= SEGMENT_FILES or self.manifest.limit is not None
+        chosen = numbers if every else sorted(sorted(numbers, key=self._rank)[:SAMPLED_FILES])
+        groups = [g for found in self.row_groups(chosen) for g in found]
+        seen = sum(self.manifest.files[f].size for f in chosen)
+        whole = sum(f.size for f in self.manifest.files)
+
+        def scaled(n: int) -> int:
+            return n if every else n * whole // max(1, seen)
+
+        return Size(
+            scaled(sum(g.rows for g in groups)), scaled(sum(g.text_bytes for g in groups)), scaled(len(groups)),
+            max((g.text_bytes for g in groups), default=0), every,
+        )  # fmt: skip
+
+    def _rank(self, file: int) -> tuple[int, int]:
+        return xxhash.xxh3_64_intdigest(self.manifest.label(file).encode()), file
+
+    def lowest(self, count: int) -> list[int]:
+        """The files of lowest hash of their name, at most so many."""
+        return sorted(range(len(self.manifest.files)), key=self._rank)[:count]
+
+    def attempt(self, read: Callable[[Shard], Any], file: int, what: str) -> Any:
+        """What `read` makes of an open file; tried again with a fresh one until the deadline."""
+
+        def once() -> Any:
+            try:
+                return read(self._get(file))
+            except BaseException:
+                self.forget(file)
+                raise
+
+        return self._tried(once, file, what)
+
+    def _tried(self, read: Callable[[], Any], file: int, what: str) -> Any:
+        try:
+            return retrying(read, f"{what} {self.manifest.files[file].uri}", self.deadline_s)
+        except Unfit as error:
+            raise Unfit(error.kind, f"{self.manifest.label(file)}: {error.message}", error.columns) from error
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """Why a file cannot be trained on."""
+
+    path: str
+    kind: Kind
+    message: str
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A manifest of the files that can be read, and what is wrong with the others."""
+
+    manifest: Manifest
+    problems: tuple[FileProblem, ...]
+
+
+Progress = Callable[[int, int], None]
+
+
+def listed(sources: Sequence[tuple[Source, str, int]]) -> Manifest:
+    """The manifest of some sources, each with its text column and weight, before any footer is read."""
+    return Manifest(
+        tuple(
+            Part(
+                name=s.name, config=s.config, split=s.split, revision=s.revision, text_column=column,
+                format=s.format, options=dict(s.options), weight=weight,
+                files=tuple(ManifestFile(f.path, f.uri, f.size, f.etag) for f in s.files),
+            )
+            for s, column, weight in sources
+        )
+    )  # fmt: skip
+
+
+def survey(
+    manifest: Manifest,
+    *,
+    extra: Sequence[str] = (),
+    threads: int = THREADS,
+    deadline_s: float = 600.0,
+    progress: Progress | None = None,
+) -> Survey:
+    """Read every footer, in parallel; progress is called with (files done, files in all)."""
+
+    def look(item: tuple[ManifestFile, Part]) -> tuple[str, tuple[RowGroup, ...]] | FileProblem:
+        file, part = item
+
+        def once() -> tuple[str, tuple[RowGroup, ...]]:
+            shard = open_shard(file, part, (part.text_column, *extra))
+            shard.fits()
+            return shard.digest, shard.row_groups
+
+        try:
+            return retrying(once, f"the footer of {file.uri}", deadline_s)
+        except Unfit as error:
+            return FileProblem(file.path, error.kind, error.message, error.columns)
+        except DamagedData as error:
+            text = str(error.__cause__ or error).strip().splitlines()[0]
+            return FileProblem(file.path, "unreadable", f"not a readable {part.format.capitalize()} file: {text}")
+        except InputError as error:
+            text = str(error.__cause__ or error).strip().splitlines()[0]
+            return FileProblem(file.path, "unreadable", f"it cannot be read: {text}")
+
+    found: dict[int, tuple[str, tuple[RowGroup, ...]]] = {}
+    problems: list[FileProblem] = []
+    items = [(f, p) for p in manifest.parts for f in p.files]
+    with ThreadPoolExecutor(threads, thread_name_prefix="headrace-footer") as pool:
+        for number, answer in enumerate(pool.map(look, items)):
+            if isinstance(answer, FileProblem):
+                problems.append(answer)
+            else:
+                found[number] = answer
+            if progress is not None:
+                progress(number + 1, len(items))
+
+    def known(number: int, file: ManifestFile) -> ManifestFile | None:
+        return replace(file, footer=found[number][0], row_groups=found[number][1]) if number in found else None
+
+    return Survey(manifest.mapped(known), tuple(problems))
+
+
+def build(manifest: Manifest, **how: Any) -> Manifest:
+    """A listed manifest with all footers, or without where files are many: then they are read a segment at a time.
+
+    InputError for the first file that cannot be trained on, or when there are no rows.
+    """
+    if len(manifest.files) > SEGMENT_FILES:
+        log.info("%d files: their footers are read when they are needed", len(manifest.files))
+        return manifest
+    found = survey(manifest, **how)
+    for problem in found.problems[:1]:
+        raise Unfit(problem.kind, f"{problem.path}: {problem.message}", problem.columns)
+    if not found.manifest.rows:
+        raise InputError(
+            f"{manifest.name} has no rows in its {len(manifest.files)} files",
+            "name a dataset, configuration and split that hold documents",
+        )
+    return found.manifest
+
+
+def first_rows(manifest: Manifest, limit: int, deadline_s: float = 600.0) -> Manifest:
+    """The manifest cut to its first rows, reading the footers that hold them where they are not known."""
+    shards = Shards(manifest, deadline_s=deadline_s)
+    found: dict[int, tuple[RowGroup, ...]] = {}
+    rows = 0
+    for start in range(0, len(manifest.files), THREADS):
+        numbers = range(start, min(start + THREADS, len(manifest.files)))
+        found |= dict(zip(numbers, shards.row_groups(numbers), strict=True))
+        rows = sum(g.rows for groups in found.values() for g in groups)
+        if rows >= limit:
+            break
+    if rows <= limit and len(found) == len(manifest.files):
+        return manifest
+    return manifest.mapped(lambda i, f: replace(f, row_groups=found[i]) if i in found else None).first_rows(limit)
