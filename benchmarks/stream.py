@@ -35,7 +35,7 @@ def headrace_stream(corpus: Path, *, fast: bool = True, state: dict[str, Any] | 
     from headrace import inputs
     from headrace.options import parse_mapping
     from headrace.stream.batches import RankStream
-    from headrace.stream.feed import TextFeed
+    from headrace.stream.feed import EVERYTHING, TextFeed
     from headrace.stream.manifest import Manifest
 
     options = parse_mapping({"dataset_name": str(corpus / "data"), "model_name_or_path": str(corpus / "gpt2")})
@@ -46,9 +46,9 @@ def headrace_stream(corpus: Path, *, fast: bool = True, state: dict[str, Any] | 
         manifest = inputs.open_manifest(options)
         kept.write_text(json.dumps(manifest.to_json()))
     reader, encoder = inputs.open_reader(options, manifest), inputs.open_encoder(options)
-    plan = inputs.open_plan(options, manifest, encoder, None, block=BLOCK, global_batch=BATCH)
-    feed = inputs.open_feed(reader, encoder, None) if fast else TextFeed(reader, encoder)
-    return RankStream(plan, manifest, feed, batch=BATCH, state=state)
+    plan = inputs.open_plan(options, reader, encoder, None, EVERYTHING, block=BLOCK, global_batch=BATCH)
+    feed = inputs.open_feed(reader, encoder, EVERYTHING) if fast else TextFeed(reader, encoder)
+    return RankStream(plan, reader.shards, feed, batch=BATCH, state=state)
 
 
 def headrace(corpus: Path) -> Iterator[int]:

@@ -65,10 +65,14 @@ def test_what_is_not_there_is_named(name: str, how: dict[str, str], said: str, m
     assert said in found.value.message
 
 
-def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no Parquet here")
-    with pytest.raises(InputError, match="expected Parquet files"):
-        resolve(str(tmp_path))
+def test_files_whose_names_tell_no_format_or_several_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"1")
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    (tmp_path / "a.csv").write_text("text\n")
+    with pytest.raises(InputError, match=r"the format of model.bin is not known"):
+        resolve(str(tmp_path / "model.bin"))
+    with pytest.raises(InputError, match=r"several formats, such as a.csv and a.jsonl"):
+        resolve(str(tmp_path / "a.*"))
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,16 @@ def test_a_tokenizer_that_the_fast_one_cannot_read_falls_back(tmp_path: Path) ->
     assert encoder.encode(["ab"])[0].tolist() == [2, 3] and encoder.eos_id == 1
 
 
+def test_one_that_draws_its_ids_at_random_is_refused(tmp_path: Path) -> None:
+    """Byte-pair dropout: two runs over one text would train on different ids under one hash."""
+    file = json.loads((TINY / "tokenizer.json").read_text())
+    file["model"]["dropout"] = 0.1
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+    shutil.copy(TINY / "tokenizer_config.json", tmp_path)
+    with pytest.raises(InputError, match=r"draws ids at random \(dropout 0.1\)"):
+        load_encoder(str(tmp_path))
+
+
 def test_vocab_and_merges_without_tokenizer_json(tmp_path: Path, encoder: Encoder) -> None:
     model = json.loads((TINY / "tokenizer.json").read_text())["model"]
     (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))

@@ -20,7 +20,7 @@ WHOLE_BYTES = 8 << 20
 """Row groups of so much text or less are read whole, larger ones front to back."""
 STREAMED_BYTES = 1 << 20
 """Text read at once of a row group that is read front to back."""
-CACHED_BYTES = 64 << 20
+CACHED_BYTES = 32 << 20
 """Row groups that several lanes share are read once while they fit in here."""
 SPILLED_LANES = 2
 """A large row group that more lanes than this share is written to scratch once, instead of read by each."""
@@ -212,4 +212,6 @@ class Run:
             self._opened = self._reader.opened(piece)
         found = self._opened.rows(piece.start, piece.end)
         self._at = (piece.file, piece.row_group, piece.end)
+        if piece.last:
+            self._opened = None
         return found

@@ -108,8 +108,7 @@ class TextWindow:
         encoder: Encoder,
         choice: Choice,
     ) -> None:
-        found = texts.to_pylist()
-        self._texts: list[str | None] = [found[i] for i in order.tolist()]
+        self._texts, self._order = texts.combine_chunks(), order
         self._refused = refused[order] if refused.any() else None
         sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy().astype(np.int64)
         self.upto: NDArray[np.int64] = np.cumsum(np.maximum(sizes, 1)[order])
@@ -118,7 +117,8 @@ class TextWindow:
     def encode(self, start: int, stop: int) -> Encoded:
         """Ids of these documents; dropped ones have none."""
         dropped: Counter[str] = Counter()
-        texts = self._texts[start:stop]
+        # Python's strings take more room than Arrow's: only those that are encoded now are made.
+        texts: list[str | None] = self._texts.take(self._order[start:stop]).to_pylist()
         if self._refused is not None:
             for i in np.flatnonzero(self._refused[start:stop]).tolist():
                 texts[i] = ""

@@ -77,6 +77,8 @@ class Piece(NamedTuple):
     end: int
     lanes: int = 1
     """Lanes that read from this row group."""
+    last: bool = False
+    """Whether the lane is through with the row group after it."""
 
 
 Window = tuple[Piece, ...]
@@ -124,7 +126,7 @@ def cut_windows(line: Line, run: int, max_rows: int, max_bytes: int) -> tuple[Wi
             current, rows, size = [], 0, 0
             continue
         take = max(take, 1)
-        current.append(Piece(unit.file, unit.row_group, a, a + take, 1 + line.sharers[i]))
+        current.append(Piece(unit.file, unit.row_group, a, a + take, 1 + line.sharers[i], a + take == end))
         rows += take
         size += take * unit.size // unit.rows
         a += take

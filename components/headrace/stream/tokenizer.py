@@ -31,6 +31,11 @@ class Encoder:
     """A tokenizer whose hash names the ids it gives, and the id that ends a document."""
 
     def __init__(self, tokenizer: Tokenizer, *, eos_id: int, name: str) -> None:
+        if dropout := getattr(tokenizer.model, "dropout", None):
+            raise InputError(
+                f"{name}: its tokenizer draws ids at random (dropout {dropout:g})",
+                "set model.dropout to null in its tokenizer.json",
+            )
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
