@@ -22,6 +22,7 @@ BLOCK_BYTES = 4 << 20
 ENDINGS = (".jsonl", ".json", ".ndjson")
 COMPRESSED = (".gz", ".zst")
 COMPRESSED_BYTES = 256 << 10
+_ARRAY = "it holds a JSON array, expected one object a line"
 
 
 class JsonLinesShard:
@@ -135,6 +136,7 @@ def parse(block: bytes, columns: Sequence[str], line: int = 1, prefix: str = "")
             read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
             parse_options=pj.ParseOptions(explicit_schema=explicit, unexpected_field_behavior=others),
         )
+        table.validate(full=True)
     except pa.ArrowInvalid as error:
         raise _wrong_line(block, columns[0], line, prefix, error) from error
     absent = [c for c in columns if c not in table.schema.names]
@@ -153,8 +155,10 @@ def _wrong_line(block: bytes, column: str, line: int, prefix: str, error: Except
             text.decode()
         except ValueError as wrong:
             if number == 1 and text.lstrip().startswith(b"["):
-                return Unfit("unreadable", "it holds a JSON array, expected one object a line")
+                return Unfit("unreadable", _ARRAY)
             return Unfit("unreadable", f"{where} is not JSON: {wrong}")
+        if isinstance(value, list) and number == 1:
+            return Unfit("unreadable", _ARRAY)
         if not isinstance(value, dict):
             return Unfit("unreadable", f"{where} holds {type(value).__name__}, expected an object")
         found = value.get(column)

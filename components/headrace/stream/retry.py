@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import queue
 import random
+import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pyarrow as pa
 
@@ -17,6 +19,10 @@ T = TypeVar("T")
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
+STALL_S = 30.0
+"""A remote read that gives nothing for so long is begun anew, the next time after twice as long."""
+TOLD_S = 10.0
+"""A remote read that lasts so long is told of, again and again."""
 NO_USE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, InputError, MemoryError)
 
 
@@ -25,20 +31,22 @@ def retrying(
     what: str,
     deadline_s: float,
     *,
+    remote: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
     """The answer of `read`; HeadraceError with the cause after `deadline_s` seconds of failures.
 
     What no retry mends (nothing there, no permission, a file that is not Parquet) is raised at once as InputError;
-    DamagedData where it can be read but not decoded.
+    DamagedData where it can be read but not decoded. A remote read that stalls is left behind and begun anew.
     """
-    began = clock()
+    began, patience = clock(), STALL_S
     wait = FIRST_WAIT_S
     damaged = False
     while True:
         try:
-            return read()
+            left = max(1.0, deadline_s - (clock() - began))
+            return within(read, what, min(patience, left)) if remote else read()
         except NO_USE as error:
             if isinstance(error, InputError | MemoryError):
                 raise
@@ -54,6 +62,8 @@ def retrying(
             if _is_damage(error) and (damaged or left <= 0):
                 raise DamagedData(f"cannot read {what}: {error}", "replace the file, or leave it out") from error
             damaged = _is_damage(error)
+            if isinstance(error, Stalled):
+                patience *= 2
             if left <= 0:
                 raise HeadraceError(
                     f"cannot read {what}: tried for {deadline_s:.0f} s; last: {type(error).__name__}: {error}",
@@ -63,6 +73,34 @@ def retrying(
             log.warning("reading %s failed (%s: %s); again in %.1f s", what, type(error).__name__, error, pause)
             sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT_S)
+
+
+class Stalled(TimeoutError):
+    """A read that gave no answer in time."""
+
+
+def within(read: Callable[[], T], what: str, limit_s: float) -> T:
+    """The answer of `read`, from a thread of its own; Stalled after so many seconds, when the thread is left behind."""
+    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((read(), None))
+        except BaseException as error:  # raised again where the answer is waited for
+            answers.put((None, error))
+
+    threading.Thread(target=work, name="headrace-attempt", daemon=True).start()
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < limit_s:
+        try:
+            answer, error = answers.get(timeout=min(TOLD_S, limit_s - waited))
+        except queue.Empty:
+            log.info("reading %s is slow: %.0f s so far", what, time.monotonic() - began)
+            continue
+        if error is not None:
+            raise error
+        return cast(T, answer)
+    raise Stalled(f"no answer for {limit_s:.0f} s")
 
 
 def _is_damage(error: Exception) -> bool:

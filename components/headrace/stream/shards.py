@@ -14,6 +14,7 @@ import pyarrow as pa
 import xxhash
 
 from headrace.errors import DamagedData, InputError
+from headrace.stream.files import is_remote
 from headrace.stream.foreign import ForeignShard
 from headrace.stream.jsonl import JsonLinesShard
 from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
@@ -189,7 +190,8 @@ class Shards:
 
     def _tried(self, read: Callable[[], Any], file: int, what: str) -> Any:
         try:
-            return retrying(read, f"{what} {self.manifest.files[file].uri}", self.deadline_s)
+            uri = self.manifest.files[file].uri
+            return retrying(read, f"{what} {uri}", self.deadline_s, remote=is_remote(uri))
         except Unfit as error:
             raise Unfit(error.kind, f"{self.manifest.label(file)}: {error.message}", error.columns) from error
 
@@ -248,7 +250,7 @@ def survey(
             return shard.digest, shard.row_groups
 
         try:
-            return retrying(once, f"the footer of {file.uri}", deadline_s)
+            return retrying(once, f"the footer of {file.uri}", deadline_s, remote=is_remote(file.uri))
         except Unfit as error:
             return FileProblem(file.path, error.kind, error.message, error.columns)
         except DamagedData as error:
