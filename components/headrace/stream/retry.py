@@ -7,7 +7,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ STALL_S = 30.0
 """A remote read that gives nothing for so long is begun anew, the next time after twice as long."""
 TOLD_S = 10.0
 """A remote read that lasts so long is told of, again and again."""
-NO_USE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, InputError, MemoryError)
+NO_USE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 def retrying(
@@ -47,16 +47,18 @@ def retrying(
         try:
             left = max(1.0, deadline_s - (clock() - began))
             return within(read, what, min(patience, left)) if remote else read()
-        except NO_USE as error:
+        except Exception as error:
             if isinstance(error, InputError | MemoryError):
                 raise
-            raise InputError(f"cannot read {what}: {error}", "check that it is there and may be read") from error
-        except pa.ArrowInvalid as error:
-            raise DamagedData(f"cannot read {what}: {error}", "replace the file, or leave it out") from error
-        except Exception as error:
+            if isinstance(error, pa.ArrowInvalid):
+                raise DamagedData(f"cannot read {what}: {error}", "replace the file, or leave it out") from error
+            # fsspec says of a server that it cannot reach that nothing is there.
+            unreached = connection_error(error) is not None
+            if isinstance(error, NO_USE) and not unreached:
+                raise InputError(f"cannot read {what}: {error}", "check that it is there and may be read") from error
             if _refused(error):
                 raise InputError(f"cannot read {what}: {error}", "check access to it, or copy it elsewhere") from error
-            if not is_transient(error):
+            if not unreached and not is_transient(error):
                 raise
             left = deadline_s - (clock() - began)
             if _is_damage(error) and (damaged or left <= 0):
@@ -101,6 +103,26 @@ def within(read: Callable[[], T], what: str, limit_s: float) -> T:
             raise error
         return cast(T, answer)
     raise Stalled(f"no answer for {limit_s:.0f} s")
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it, one after another."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def connection_error(error: BaseException) -> BaseException | None:
+    """The failure to reach a server that an error stands for, if it does."""
+    names = ("ClientConnect", "ConnectError", "ConnectTimeout")
+    return next(
+        (
+            e
+            for e in chain(error)
+            if isinstance(e, ConnectionError | TimeoutError) or type(e).__name__.startswith(names)
+        ),
+        None,
+    )
 
 
 def _is_damage(error: Exception) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from headrace.errors import HeadraceError, InputError
 from headrace.stream.files import etag_of, open_file, tail_etag
+from headrace.stream.retry import chain, connection_error
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +266,7 @@ def unreachable(name: str, error: Exception) -> InputError:
     status = _status(error)
     if isinstance(error, PermissionError) or status in (401, 403) or "credential" in text.lower():
         return InputError(f"may not read {name}: {text}", "give this account access to it, or check its credentials")
-    broken = next((e for e in _chain(error) if _is_connection(e)), None)
+    broken = connection_error(error)
     if broken is not None:
         return InputError(f"cannot reach {name}: {broken}", "check the address and the network, then run again")
     if isinstance(error, FileNotFoundError) or status == 404 or type(error).__name__ in NOTHING_THERE:
@@ -280,19 +281,9 @@ def unreachable(name: str, error: Exception) -> InputError:
 NOTHING_THERE = ("DataFilesNotFoundError", "EmptyDatasetError")  # of `datasets`, not imported for an error's sake
 
 
-def _is_connection(error: BaseException) -> bool:
-    return isinstance(error, ConnectionError | TimeoutError) or type(error).__name__.startswith("ClientConnect")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _status(error: BaseException) -> int | None:
     """The HTTP status that an error or one of its causes carries."""
-    for link in _chain(error):
+    for link in chain(error):
         for holder in (link, getattr(link, "response", None)):
             for attribute in ("status", "status_code", "code"):
                 value = getattr(holder, attribute, None)
