@@ -75,7 +75,10 @@ def _entries(mixture: Any) -> list[dict[str, Any]]:
     remedy = "each source has a name and a weight (a whole number from 1): see examples/mixture.yaml"
     if not isinstance(mixture, list) or len(mixture) < 2 or not all(isinstance(e, dict) for e in mixture):
         raise InputError("--dataset_mixture is no list of two or more sources", remedy)
-    for entry in mixture:
+    entries: list[dict[str, Any]] = [dict(e) for e in mixture]
+    for entry in entries:
+        if isinstance(entry.get("weight"), float) and entry["weight"].is_integer():
+            entry["weight"] = int(entry["weight"])  # pipelines know one kind of number
         for key, value in entry.items():
             if key not in _ENTRY:
                 raise InputError(f"--dataset_mixture: a source has the key {key!r}{nearest(str(key), _ENTRY)}", remedy)
@@ -83,7 +86,16 @@ def _entries(mixture: Any) -> list[dict[str, Any]]:
                 raise InputError(f"--dataset_mixture: {key} is {value!r}, expected {_ENTRY[key].__name__}", remedy)
         if "name" not in entry or not 1 <= entry.get("weight", 0) < 1 << 31:
             raise InputError(f"--dataset_mixture: the source {entry} lacks a name or a weight", remedy)
-    return mixture
+    return entries
+
+
+def required_steps(options: Options) -> None:
+    """InputError without --max_steps, which a mixture needs."""
+    if training_value(options, "max_steps") <= 0:
+        raise InputError(
+            "--max_steps is not set; the sources of a mixture have no epoch in common",
+            "say how many steps to train with --max_steps",
+        )
 
 
 def _source_of(dataset: DatasetOptions, entry: Mapping[str, Any]) -> tuple[Source, str, int]:

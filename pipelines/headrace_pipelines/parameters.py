@@ -14,6 +14,7 @@ from headrace.options.parse import arguments, convert, known_flags
 TYPED = ("dataset_name", "model_name_or_path", "dataset_config_name", "dataset_revision", "store", "publish")
 GROUPS = ("dataset", "model", "validate", "train", "evaluate", "training")
 REQUIRED = ("dataset_name", "model_name_or_path")
+MIXTURE = "dataset_mixture"
 
 
 class OwnFlags(argparse.ArgumentParser):
@@ -57,7 +58,7 @@ def parameters(values: Mapping[str, Any], output_root: str = "") -> dict[str, An
 def require(values: Mapping[str, Any]) -> None:
     """InputError for the first parameter that a run cannot do without."""
     for name in REQUIRED:
-        if not values.get(name):
+        if not values.get(name) and not (name == "dataset_name" and values.get(MIXTURE)):
             raise InputError(
                 f"--{name} is missing", "give it as a flag or in the --config file; `--help` has an example"
             )

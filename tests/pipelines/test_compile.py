@@ -59,7 +59,8 @@ def test_artifacts_pass_from_step_to_step(spec: Any) -> None:
     }
     assert made == {
         "report": "system.HTML", "summary": "system.Markdown", "findings": "system.Artifact",
-        "manifest": "system.Artifact", "heldout": "system.Dataset", "metrics": "system.Metrics",
+        "manifest": "system.Artifact", "heldout": "system.Dataset", "duplicates": "system.Dataset",
+        "metrics": "system.Metrics",
     }  # fmt: skip
     model = spec.components["comp-evaluate"].input_definitions.artifacts["model"]
     assert model.artifact_type.schema_title == "system.Model"

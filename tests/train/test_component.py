@@ -28,10 +28,12 @@ def looked(flags: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> d
     write_json(folder / "manifest", manifest.to_json())
     heldout.write(folder / "heldout")
     write_json(folder / "findings", {"verdict": "go"})
+    (folder / "duplicates").touch()
     return {
         "manifest": artifact(dsl.Artifact, folder, "manifest"),
         "findings": artifact(dsl.Artifact, folder, "findings"),
         "heldout": artifact(dsl.Dataset, folder, "heldout"),
+        "duplicates": artifact(dsl.Dataset, folder, "duplicates"),
     }
 
 

@@ -24,7 +24,7 @@ MODEL = str(ROOT / "examples/tiny-gpt2")
 def outputs(folder: Path) -> dict[str, Any]:
     kinds = {
         "report": dsl.HTML, "summary": dsl.Markdown, "findings": dsl.Artifact, "manifest": dsl.Artifact,
-        "heldout": dsl.Dataset, "metrics": dsl.Metrics,
+        "heldout": dsl.Dataset, "duplicates": dsl.Dataset, "metrics": dsl.Metrics,
     }  # fmt: skip
     return {name: artifact(kind, folder, name) for name, kind in kinds.items()}
 

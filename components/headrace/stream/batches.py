@@ -17,7 +17,7 @@ from headrace.errors import InputError
 from headrace.stream.digest import step_digest
 from headrace.stream.lane import Sample
 from headrace.stream.mixture import Cursors
-from headrace.stream.order import exact_world_sizes, largest_share
+from headrace.stream.order import Order, exact_world_sizes, largest_share
 from headrace.stream.packing import place
 from headrace.stream.plan import Plan
 from headrace.stream.shards import Shards
@@ -120,6 +120,11 @@ class RankStream:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """The order of each source."""
+        return self._reader.orders
+
     def __iter__(self) -> Iterator[MicroBatch]:
         return self
 
@@ -140,6 +145,10 @@ class RankStream:
     def digest_at(self, step: int) -> int:
         """This rank's part of the digest of an optimizer step."""
         return self._at(step).digest
+
+    def dropped(self) -> dict[str, int]:
+        """Rows that were passed over since this start, by the reason."""
+        return self._reader.dropped.counts()
 
     def close(self) -> None:
         """Stop the threads; what was made ahead is thrown away."""

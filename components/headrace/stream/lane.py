@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
@@ -75,6 +77,24 @@ class Sample:
         )
 
 
+class Tally:
+    """Rows that were passed over, by the reason; those of a chunk that is read ahead are counted too."""
+
+    def __init__(self) -> None:
+        self._lock, self._counts = threading.Lock(), Counter[str]()
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Count some more."""
+        if counts:
+            with self._lock:
+                self._counts.update(counts)
+
+    def counts(self) -> dict[str, int]:
+        """What was counted."""
+        with self._lock:
+            return dict(self._counts)
+
+
 class _Chunk(NamedTuple):
     encoded: Encoded
     then: Place
@@ -100,6 +120,7 @@ class Lane:
         encoders: Executor | None = None,
         readers: Executor | None = None,
         depth: int = 1,
+        dropped: Tally | None = None,
     ) -> None:
         self.lane, self._order, self._block = lane, order, block
         self._epochs, self._grouped, self._encoders = epochs, grouped, encoders
@@ -121,8 +142,7 @@ class Lane:
         self._patience = PATIENCE * order.lanes
         self._chunk_bytes = FIRST_CHUNK_BYTES
         self.encoded_documents = 0
-        self.dropped: Counter[str] = Counter()
-        """Rows that were passed over, by the reason."""
+        self._dropped = dropped or Tally()
 
     def ahead(self) -> None:
         """Begin to read, where there are threads to do so."""
@@ -184,7 +204,7 @@ class Lane:
         return True
 
     def _append(self, encoded: Encoded, head: Place) -> None:
-        self.dropped.update(encoded.dropped)
+        self._dropped.add(encoded.dropped)
         lengths = np.diff(encoded.ends, prepend=0)
         kept = np.flatnonzero(lengths)
         if not len(self._ids) and self._at and (not len(lengths) or lengths[0] <= self._at):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -57,11 +56,6 @@ class MixedLane:
     def cursors(self) -> Cursors:
         """Where it stands in each source; one that was not read from stands where it stood."""
         return tuple(self._cursors)
-
-    @property
-    def dropped(self) -> Counter[str]:
-        """Rows of all sources that were passed over, by the reason."""
-        return sum((s.dropped for s in self._sources), Counter())
 
     def next(self) -> Sample | None:
         """The next sample."""

@@ -199,6 +199,12 @@ class Order:
         run = (lane + epoch + segment) % self.lanes
         return cut_windows(self._line(epoch, segment), run, self._max_rows, self._max_bytes)
 
+    def run_bytes(self, epoch: int, segment: int, lane: int) -> int:
+        """Bytes of text, about, that a lane reads in a segment."""
+        sizes = {(u.file, u.row_group): (u.size, u.rows) for u in self._line(epoch, segment).units}
+        pieces = (p for window in self._windows(epoch, segment, lane) for p in window)
+        return sum((p.end - p.start) * size // rows for p in pieces for size, rows in (sizes[p[:2]],))
+
     def row_order(self, epoch: int, segment: int, lane: int, window: int, rows: int) -> NDArray[np.int64]:
         """The order in which the rows of a window are read: int64 [rows]."""
         return permutation(rows, self.seed, epoch, segment, lane, window)
@@ -213,6 +219,15 @@ class Order:
                 return piece.file, piece.row_group, piece.start + number
             number -= count
         raise IndexError(f"a window of {sum(counts)} rows has no row {row}")
+
+
+def tail(orders: Sequence[Order]) -> float:
+    """How much longer than the mean the slowest lane takes for its first segment, by text bytes: 1 is as long."""
+    worst = 1.0
+    for order in orders:
+        sizes = [order.run_bytes(0, 0, lane) for lane in range(order.lanes)]
+        worst = max(worst, max(sizes) * len(sizes) / max(1, sum(sizes)))
+    return worst
 
 
 def default_lanes(*, global_batch: int, block: int, rows: int, text_bytes: int, largest_group: int) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 from headrace.errors import DamagedCheckpoint
-from headrace.stream.lane import START, Cursor, Sample, expected_samples
+from headrace.stream.lane import START, Cursor, Sample, Tally, expected_samples
 from headrace.stream.mixture import Cursors, in_proportion, open_lane
 from headrace.stream.order import share
 from headrace.stream.plan import Plan
@@ -51,8 +50,14 @@ class StepReader:
         """The last step that was read."""
         self._world_size, self._rank, self._finite = world_size, rank, epochs is not None
         self._coming: list[int] = []
+        self.dropped = Tally()
         self._cursors = _cursors(plan, state)
-        how: dict[str, Any] = {"epochs": epochs, "grouped": plan.grouped, **(threads._asdict() if threads else {})}
+        how: dict[str, Any] = {
+            "dropped": self.dropped,
+            "epochs": epochs,
+            "grouped": plan.grouped,
+            **(threads._asdict() if threads else {}),
+        }
         self._cursors = {lane: self._cursors[lane] for lane in range(rank, plan.lanes, world_size)}
         self._lanes = {
             lane: open_lane(plan, self.orders, feed, lane, cursors, **how) for lane, cursors in self._cursors.items()
@@ -67,11 +72,6 @@ class StepReader:
     def ended(self) -> bool:
         """Whether no lane of this rank has a token left; only with `epochs`."""
         return self._finite and all(lane.ended for lane in self._lanes.values())
-
-    @property
-    def dropped(self) -> Counter[str]:
-        """Rows that were passed over since the start, by the reason; those of a chunk read ahead are counted too."""
-        return sum((lane.dropped for lane in self._lanes.values()), Counter())
 
     def next_step(self) -> list[Numbered]:
         """The samples of the next step, by ascending number."""

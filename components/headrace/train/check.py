@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import InputError
-from headrace.inputs import block_size, open_encoder, open_limits, required, small_files
+from headrace.inputs import block_size, open_encoder, open_limits, required, required_steps, small_files
 from headrace.options import Options, training_value
 from headrace.scoring.models import is_hub_name, require_weights
 from headrace.stream.tokenizer import Encoder
@@ -31,8 +31,10 @@ class Checked:
 def check(options: Options) -> Checked:
     """InputError for whatever cannot work; cheap, so that it comes before anything slow."""
     dataset = options.dataset
-    if not (dataset.manifest or dataset.tokenized_dataset_load_dir):
+    if not (dataset.manifest or dataset.tokenized_dataset_load_dir or dataset.dataset_mixture):
         required(options, "dataset_name")
+    if dataset.dataset_mixture:
+        required_steps(options)
     required(options, "model_name_or_path")
     for name, remedy in REFUSED.items():
         if options.training.get(name):

@@ -18,6 +18,7 @@ def train(
     manifest: dsl.Input[dsl.Artifact],
     findings: dsl.Input[dsl.Artifact],
     heldout: dsl.Input[dsl.Dataset],
+    duplicates: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     dataset_config_name: str = "",
@@ -34,6 +35,7 @@ def train(
         manifest: the files and row groups that validation found.
         findings: validation's report as JSON, kept beside the model.
         heldout: the documents that are kept out of training.
+        duplicates: with --dedup dataset, which rows are copies.
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset.
         store: folder or gs:// URI where checkpoints are committed.
@@ -50,5 +52,6 @@ def train(
             **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
             "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision, "store": store,
         },
-        output_root, manifest=manifest, findings=findings, heldout=heldout, model=model, metrics=metrics,
+        output_root, manifest=manifest, findings=findings, heldout=heldout, duplicates=duplicates, model=model,
+        metrics=metrics,
     )  # fmt: skip

@@ -23,6 +23,7 @@ from headrace.inputs import (
     open_manifest,
     open_plan,
     open_reader,
+    required_steps,
     tokenize,
     tokenized_folder,
 )
@@ -168,10 +169,7 @@ def _horizon(
     if steps > 0:
         return Horizon(steps)
     if plan.mixture:
-        raise InputError(
-            "--max_steps is not set; the sources of a mixture have no epoch in common",
-            "say how many steps to train with --max_steps",
-        )
+        required_steps(options)
     epochs: float = training_value(options, "num_train_epochs")
     whole = int(epochs) if epochs == int(epochs) else None
     if state and whole is not None and state["horizon"]["epochs"] == whole:

@@ -103,22 +103,27 @@ def write_final(
 def summary(record: Mapping[str, Any], place: str) -> str:
     """The table printed at the end."""
     dataset, loss = record["dataset"], record["loss"]
+    rows = f", {dataset['rows']:,} rows" if dataset["rows"] is not None else ""
+    dropped = ", ".join(f"{n:,} {why}" for why, n in sorted(record["stream"]["dropped"].items()))
+    low, high = record["stream"]["epochs"]
     batch = f"{record['per_device_batch']} x {record['accumulation']} x {record['world_size']}"
-    rows = [
+    table = [
         ("parameters", f"{record['parameters']:,}"),
-        ("dataset", f"{dataset['name']} ({dataset['files']} files, {dataset['rows']:,} rows)"),
+        ("dataset", f"{dataset['name']} ({dataset['files']:,} files{rows})"),
         ("plan", f"{record['plan_hash'][:12]}: blocks of {record['block']}, {record['lanes']} lanes"),
         ("samples a step", f"{record['global_batch']} (per device x accumulation x ranks: {batch})"),
         ("efficiency", f"{record['efficiency']:.0%} of rows trained"),
         ("steps", f"{record['steps']:,}"),
         ("tokens", f"{record['tokens']:,}"),
+        ("epochs", f"lanes stand in epoch {low + 1}" + (f" to {high + 1}" if high > low else "")),
+        ("rows dropped", dropped or "none"),
         ("loss", "none" if loss is None else f"{loss:.4f}"),
         ("tokens/s", f"{record['tokens_per_s']:,.0f}"),
     ]
     evaluation = record["evaluation"] or {}
     if evaluation.get("eval_loss") is not None:
-        rows.append(("held-out loss", f"{evaluation['eval_loss']:.4f}"))
-    return tabulate([*rows, ("model", place)], tablefmt="plain", disable_numparse=True)
+        table.append(("held-out loss", f"{evaluation['eval_loss']:.4f}"))
+    return tabulate([*table, ("model", place)], tablefmt="plain", disable_numparse=True)
 
 
 def outcome(record: Mapping[str, Any], output_dir: Path, *, resumed: str | None) -> dict[str, Any]:

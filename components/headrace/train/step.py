@@ -17,7 +17,7 @@ from headrace.artifacts.files import read_json
 from headrace.errors import HeadraceError, InputError
 from headrace.options import Options, training_value
 from headrace.stream.batches import RankStream
-from headrace.stream.order import exact_world_sizes
+from headrace.stream.order import exact_world_sizes, tail
 from headrace.train import finish
 from headrace.train.arguments import set_threads, training_arguments
 from headrace.train.check import Checked, check
@@ -278,6 +278,7 @@ class Run:
             evaluation = last[1] if last is not None and fresh else trainer.evaluate()
         self.ranks.together(lambda: finish.retract(self.output_dir))
         trainer.save_model(str(self.output_dir))
+        passed = trainer.passed()
 
         def write() -> dict[str, Any]:
             facts = {
@@ -286,6 +287,7 @@ class Run:
                 "per_device_batch": stream.batch,
                 "accumulation": stream.accumulation,
                 "efficiency": stream.efficiency,
+                "stream": {**passed, "tail": tail(stream.orders)},
                 "parameters": parameters(trainer.module),
                 "samples": after(trainer.module, self.checked.encoder, trainer.frozen.samples, self.args.seed),
             }

@@ -27,11 +27,12 @@ def run(
     manifest: Any,
     findings: Any,
     heldout: Any,
+    duplicates: Any,
     model: Any,
     metrics: Any,
 ) -> None:
     """Train and fill kfp's artifacts. Without a store and a folder to keep, the model lies in its artifact."""
-    options = task_options(train_values(values, manifest.path, heldout.path))
+    options = task_options(train_values(values, manifest.path, heldout.path, duplicates.path))
     log_to_stderr(options)
     artifact, store = Path(model.path), options.train.store
     kept = task_folder(output_root, "train") if output_root or store else nullcontext(artifact)
@@ -56,12 +57,14 @@ def run(
             metrics.log_metric(name, value)
 
 
-def train_values(values: Mapping[str, Any], manifest: str, heldout: str) -> dict[str, Any]:
+def train_values(values: Mapping[str, Any], manifest: str, heldout: str, duplicates: str) -> dict[str, Any]:
     """The flags of the training in a pipeline, whose flags are meant for three steps."""
     # A bar's carriage returns leave the log of a pod without a line until the end.
     passed = {"disable_tqdm": True, **values, "manifest": manifest}
     if Path(heldout).stat().st_size:
         passed["heldout"] = heldout
+    if Path(duplicates).stat().st_size:
+        passed["duplicates"] = duplicates
     if not passed.get("do_eval") and str(passed.get("eval_strategy") or "no") == "no":
         # It bounded the slice that evaluate scores; alone it would be refused here.
         passed.pop("max_eval_samples", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,20 @@ class StreamTrainer(Trainer):
             lambda: self.checkpoints.commit(folder, state, best, self.keeper.head(self.state.global_step))
         )
 
+    def dropped(self) -> dict[str, int]:
+        """Rows that were passed over since the first start, by the reason; asks all ranks."""
+        counts = Counter((self._resumed or {}).get("dropped", {}))
+        for found in self.ranks.gather(self.batches.stream.dropped()):
+            counts.update(found)
+        return dict(counts)
+
+    def passed(self) -> dict[str, Any]:
+        """How far the stream was read: rows dropped by the reason, lowest and highest epoch; asks all ranks."""
+        parts = self.ranks.gather(self.batches.stream.state_at(self.state.global_step))
+        cursors = [c for part in parts for c in part["lanes"].values()]
+        epochs = [one[0] for c in cursors for one in (c if isinstance(c[0], list) else [c])]
+        return {"dropped": self.dropped(), "epochs": [min(epochs), max(epochs)]}
+
     def _data_state(self) -> dict[str, Any]:
         """The place in the stream, and what Trainer does not save of itself; asks all ranks."""
         step = self.state.global_step
@@ -179,6 +194,7 @@ class StreamTrainer(Trainer):
         parts = self.ranks.gather(
             (self.batches.stream.state_at(step), as_json(float(self._tr_loss)), self.batches.ended)
         )
+        dropped = self.dropped()
         return {
             "version": VERSION,
             "run_id": self.frozen.run_id,
@@ -189,6 +205,7 @@ class StreamTrainer(Trainer):
             "plan": dict(self.frozen.plan),
             "world_size": self.ranks.world_size,
             "sharded": bool(self.is_fsdp_enabled or self.is_deepspeed_enabled),
+            "dropped": dropped,
             "trained": {"tokens": tokens, "samples": samples, "seconds": self.seconds()},
             "loss": {
                 "total": as_json(self._total_loss_scalar),

@@ -20,6 +20,7 @@ def validate(
     findings: dsl.Output[dsl.Artifact],
     manifest: dsl.Output[dsl.Artifact],
     heldout: dsl.Output[dsl.Dataset],
+    duplicates: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     dataset_config_name: str = "",
     dataset_revision: str = "",
@@ -41,6 +42,7 @@ def validate(
         findings: the report as JSON.
         manifest: the files and row groups that were found, for the training.
         heldout: the documents that are kept out of training.
+        duplicates: with --dedup dataset, which rows are copies.
         metrics: rows, tokens and shares of unusable rows.
         verdict: go, warn or no-go.
         reason: why it is no-go, in a line; else empty.
@@ -53,7 +55,7 @@ def validate(
             "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision,
         },
         output_root, report=report, summary=summary, findings=findings, manifest=manifest,
-        heldout=heldout, metrics=metrics,
+        heldout=heldout, duplicates=duplicates, metrics=metrics,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ def run(
     findings: Any,
     manifest: Any,
     heldout: Any,
+    duplicates: Any,
     metrics: Any,
 ) -> tuple[str, str]:
     """Validate and fill kfp's artifacts; the verdict and, for a no-go, the reason.
@@ -43,6 +44,7 @@ def run(
             (findings, step.REPORT),
             (manifest, step.MANIFEST),
             (heldout, step.HELDOUT),
+            (duplicates, step.DUPLICATES),
         ):
             _fill(Path(artifact.path), folder / name)
     manifest.metadata["hash"] = found["dataset"]["manifest_hash"]
@@ -58,4 +60,5 @@ def _fill(target: Path, source: Path) -> None:
     if source.is_file():
         shutil.copyfile(source, target)
     else:
-        target.touch()  # nothing held out: an empty file passes through every store, a missing one does not
+        # Nothing held out, or no copies looked for: an empty file passes through every store, a missing one does not.
+        target.touch()
