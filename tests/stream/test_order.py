@@ -21,6 +21,8 @@ from headrace.stream.batches import RankStream, accumulation, efficiency
 from headrace.stream.lane import Cursor, Lane, expected_samples
 from headrace.stream.order import (
     ORDER_VERSION,
+    Unit,
+    cut_line,
     default_lanes,
     exact_world_sizes,
     key,
@@ -224,6 +226,16 @@ def test_i7_windows_hold_their_limits_and_open_few_row_groups(data: Data, plan: 
                 assert 1 <= rows <= plan.window_rows and (rows == 1 or sum(sizes) <= plan.window_bytes)
     groups = sum(bool(rows) for f in data.files for rows in f)
     assert opened <= groups + segments(data, plan) * (plan.lanes - 1)
+
+
+@given(st.integers(1, 1 << 50), st.integers(1, 1 << 40), st.integers(1, 200), st.integers(0, 1 << 40))
+def test_i7_cuts_are_exact_for_numbers_that_floats_do_not_hold(size: int, rows: int, lanes: int, before: int) -> None:
+    line = cut_line([Unit(0, 0, 3, before + 1), Unit(0, 1, rows, size)], lanes)
+    total = before + 1 + size
+    for k, (unit, row) in enumerate(line.cuts[:-1]):
+        target = Fraction(k * total // lanes - (before + 1 if unit else 0))
+        its_rows, its_size = ((3, before + 1), (rows, size))[unit]
+        assert row == target * its_rows // its_size and 0 <= target < its_size
 
 
 def test_a_lane_that_is_empty_in_one_epoch_is_not_for_ever() -> None:
