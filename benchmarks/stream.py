@@ -18,15 +18,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+import extras  # beside this file
+
 BLOCK, BATCH = 1024, 8
 WARM_TOKENS = 2_000_000
 """Left out of the time: at first every lane encodes a chunk ahead, which nothing has asked for yet."""
-RESUME_STEPS = (200, 5_000)
+RESUME_STEPS, FAR_STEP = (200, 5_000), 50_000
+REPLAYED_STEPS = (200, 1_000)
+"""How far the reference is gone on from: its cost grows with the step."""
 PACKAGES = ("datasets", "tokenizers", "fastokens", "transformers", "torch", "pyarrow", "numpy")
 
 
@@ -113,12 +117,13 @@ PATHS: dict[str, Callable[[Path], Iterator[int]]] = {
     "limit": limit,
     "tokenizers": tokenizers,
 }
+"""What is always measured; `extras` has the rest."""
 
 
 def measure(path: str, corpus: Path, seconds: float) -> dict[str, float]:
     """One path in this process: seconds to the first batch, then tokens/s over a fixed time, and peak memory."""
     began = time.perf_counter()
-    batches = PATHS[path](corpus)
+    batches = {**PATHS, **extras.PATHS}[path](corpus)
     next(batches)
     first = time.perf_counter() - began
     warm = 0
@@ -131,12 +136,12 @@ def measure(path: str, corpus: Path, seconds: float) -> dict[str, float]:
     return {"tokens_per_s": tokens / elapsed, "first_batch_s": first, "peak_rss_mb": peak}
 
 
-def write_states(corpus: Path) -> None:
-    """Run the stream to the last resume step, keeping the states on the way."""
+def write_states(corpus: Path, steps: list[int]) -> None:
+    """Run the stream to the last of some steps, keeping the states on the way."""
     stream = headrace_stream(corpus)
-    for step in range(1, max(RESUME_STEPS) + 1):
+    for step in range(1, max(steps) + 1):
         next(stream)
-        if step in RESUME_STEPS:
+        if step in steps:
             (corpus / f"state-{step}.json").write_text(json.dumps(stream.state_at(step)))
     stream.close()
 
@@ -153,6 +158,15 @@ def resume(corpus: Path, step: int) -> float:
     elapsed: float = time.perf_counter() - began
     stream.close()
     return elapsed
+
+
+def replay(corpus: Path, step: int) -> float:
+    """Seconds in which the reference gets to a step, as Trainer does it: by reading everything before."""
+    batches = reference(corpus)
+    next(batches)
+    began = time.perf_counter()
+    next(islice(batches, step - 1, None))
+    return time.perf_counter() - began
 
 
 def in_process(*arguments: str) -> Any:
@@ -209,44 +223,65 @@ def environment() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def resumed(corpus: Path, repeats: int, far: bool) -> dict[str, Any]:
+    """Seconds to the first batch from states at several steps, and the reference's replay."""
+    steps = [*RESUME_STEPS, *([FAR_STEP] if far else [])]
+    in_process("--states", *map(str, steps), "--corpus", str(corpus))
+
+    def median(how: str, step: int, times: int) -> float:
+        return statistics.median(in_process(how, str(step), "--corpus", str(corpus)) for _ in range(times))
+
+    return {
+        "resume": {str(s): median("--resume", s, repeats) for s in steps},
+        "replay": {str(s): median("--replay", s, 1) for s in REPLAYED_STEPS} if far else {},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--corpus", type=Path, default=Path("benchmarks/.corpus"), help="where the corpus is kept")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=12.0, help="measured time of a run")
-    parser.add_argument("--measure", choices=list(PATHS), help=argparse.SUPPRESS)
-    parser.add_argument("--states", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--all", action="store_true", help="also other shapes of data, slow sources, prepared formats")
+    parser.add_argument("--measure", choices=[*PATHS, *extras.PATHS], help=argparse.SUPPRESS)
+    parser.add_argument("--states", type=int, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--resume", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--replay", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure, args.corpus, args.seconds)))
+        sys.stdout.flush()
         os._exit(0)  # reader threads need not be waited for
     if args.states:
-        write_states(args.corpus)
+        write_states(args.corpus, args.states)
         print("{}")
-        return
-    if args.resume is not None:
+    elif args.resume is not None:
         print(json.dumps(resume(args.corpus, args.resume)))
-        return
+    elif args.replay is not None:
+        print(json.dumps(replay(args.corpus, args.replay)))
+    else:
+        run(args.corpus, args.repeats, args.seconds, args.json, everything=args.all)
+
+
+def run(corpus: Path, repeats: int, seconds: float, file: Path | None, *, everything: bool) -> None:
+    """Measure every path, print the ratios, and write all figures to a file."""
     import corpus as corpora
 
-    facts = corpora.make(args.corpus)
+    facts = corpora.make(corpus)
     print(f"corpus: {facts}", file=sys.stderr)
-    paths = compare(args.corpus, args.repeats, args.seconds, list(PATHS))
-    in_process("--states", "--corpus", str(args.corpus))
-    resumed = {
-        str(s): statistics.median(
-            in_process("--resume", str(s), "--corpus", str(args.corpus)) for _ in range(args.repeats)
-        )
-        for s in RESUME_STEPS
-    }
-    result = {
-        "environment": environment(), "corpus": facts, "paths": paths, "ratios": ratios(paths), "resume": resumed,
+    paths = compare(corpus, repeats, seconds, [*PATHS, *(extras.available() if everything else [])])
+    result: dict[str, Any] = {
+        "environment": environment(), "corpus": facts, "paths": paths, "ratios": ratios(paths),
+        **resumed(corpus, repeats, everything),
     }  # fmt: skip
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps({"ratios": result["ratios"], "resume": resumed}, indent=2))
+    if everything:
+        costs = {n: corpus / f"{n}.json" for n in ("arrow", "litdata", "mds")}
+        result["prepared"] = {n: json.loads(p.read_text()) for n, p in costs.items() if p.is_file()}
+        result["listing"] = {"manifest_bytes": (corpus / "listing.json").stat().st_size}
+    if file:
+        file.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps({k: result[k] for k in ("ratios", "resume")}, indent=2))
 
 
 if __name__ == "__main__":

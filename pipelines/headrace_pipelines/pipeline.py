@@ -16,8 +16,8 @@ NO_GO = "no-go"
 
 @dsl.pipeline(name="headrace", description="Validate a stream of documents, train a language model on it, publish it.")
 def pipeline(
+    dataset_name: str,
     model_name_or_path: str,
-    dataset_name: str = "",
     dataset_config_name: str = "",
     dataset_revision: str = "",
     arguments: dict[str, Any] = {},  # noqa: B006  # kfp reads the default; nobody changes it
@@ -28,8 +28,8 @@ def pipeline(
     """Validate, then train and evaluate unless the verdict is a no-go, which ends in a failing task.
 
     Args:
-        model_name_or_path: Hub name, folder or URI of the model to start from.
         dataset_name: Hub name, or a folder, file, glob or URI of files; empty with a dataset_mixture in `arguments`.
+        model_name_or_path: Hub name, folder or URI of the model to start from.
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset; its commit is recorded.
         arguments: further flags of the steps by name, every one of TrainingArguments among them.
