@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections import OrderedDict
@@ -69,6 +70,11 @@ def efficiency(plan: Plan, *, world_size: int, batch: int) -> float:
     return plan.global_batch / (world_size * batch * accumulation(plan, world_size=world_size, batch=batch))
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def read_ahead(plan: Plan, *, world_size: int) -> int:
     """Windows that each lane of a rank reads ahead."""
     lanes = -(-plan.lanes // world_size)
@@ -106,7 +112,8 @@ class RankStream:
         self.efficiency = efficiency(plan, world_size=world_size, batch=batch)
         self._threads = Threads(
             readers=ThreadPoolExecutor(READERS, thread_name_prefix="headrace-read"),
-            encoders=ThreadPoolExecutor(max(1, threads), thread_name_prefix="headrace-encode"),
+            # On a single core another thread would only take turns with the one that needs its work.
+            encoders=ThreadPoolExecutor(max(1, threads), thread_name_prefix="headrace-encode") if cores() > 1 else None,
             depth=read_ahead(plan, world_size=world_size),
         )
         self._reader = StepReader(
@@ -156,7 +163,8 @@ class RankStream:
         if self._thread is not None:
             self._thread.join()
         for pool in (self._threads.encoders, self._threads.readers):
-            pool.shutdown(wait=True, cancel_futures=True)
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _at(self, step: int) -> Trained:
         if step not in self._trained:

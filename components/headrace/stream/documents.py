@@ -20,7 +20,7 @@ WHOLE_BYTES = 8 << 20
 """Row groups of so much text or less are read whole, larger ones front to back."""
 STREAMED_BYTES = 1 << 20
 """Text read at once of a row group that is read front to back."""
-CACHED_BYTES = 32 << 20
+CACHED_BYTES = 64 << 20
 """Row groups that several lanes share are read once while they fit in here."""
 SPILLED_LANES = 2
 """A large row group that more lanes than this share is written to scratch once, instead of read by each."""
@@ -75,8 +75,7 @@ class Reader:
             with self._lock:
                 if key in self._groups:
                     return self._groups[key]
-            read = self.shards.attempt(lambda s: s.table(row_group), file, f"row group {row_group} of")
-            table = read.rename_columns(self._names).slice(0, self._rows(file, row_group))
+            table = self._whole(file, row_group)
             with self._lock:
                 self._reading.pop(key, None)
                 self._keep(key, table)
@@ -119,16 +118,17 @@ class Reader:
         """A row group, from a piece of it on, in the way that its size asks for."""
         file, row_group = piece.file, piece.row_group
         if self.shards.row_groups([file])[0][row_group].text_bytes <= WHOLE_BYTES:
-            return Whole(self.table(file, row_group))
+            return Whole(self.table(file, row_group) if piece.lanes > 1 else self._whole(file, row_group))
         if piece.lanes <= SPILLED_LANES:
             return Streamed(self.batches(file, row_group, piece.start), piece.start)
         return self._spill.open(f"{file}-{row_group}", lambda: self.batches(file, row_group))
 
-    def _rows(self, file: int, row_group: int) -> int:
-        return self.shards.row_groups([file])[0][row_group].rows
+    def _whole(self, file: int, row_group: int) -> pa.Table:
+        table = self.shards.attempt(lambda s: s.table(row_group), file, f"row group {row_group} of")
+        self.row_groups_read += 1
+        return table.rename_columns(self._names).slice(0, self.shards.row_groups([file])[0][row_group].rows)
 
     def _keep(self, key: tuple[int, int], table: pa.Table) -> None:
-        self.row_groups_read += 1
         self._groups[key] = table
         self._cached += table.nbytes
         while self._cached > CACHED_BYTES and len(self._groups) > 1:

@@ -37,7 +37,7 @@ class ParquetShard:
                 f"the manifest froze {file.footer[:12]}",
                 ANEW,
             )
-        self._parquet = pq.ParquetFile(self._raw, metadata=self._metadata, pre_buffer=True)
+        self._parquet = pq.ParquetFile(self._raw, metadata=self._metadata, pre_buffer=False)
 
     @property
     def row_groups(self) -> tuple[RowGroup, ...]:

@@ -23,10 +23,10 @@ class Numbered(NamedTuple):
 
 
 class Threads(NamedTuple):
-    """Who reads windows ahead, `depth` of them a lane, and who encodes."""
+    """Who reads windows ahead, `depth` of them a lane, and who encodes a chunk ahead, if anyone does."""
 
     readers: Executor
-    encoders: Executor
+    encoders: Executor | None
     depth: int = 1
 
 
