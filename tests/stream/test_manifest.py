@@ -114,3 +114,37 @@ def test_row_groups_that_many_ask_for_are_read_once(write: Write, tmp_path: Path
     for _ in range(3):
         list(reader.rows())
     assert reader.row_groups_read == 3
+
+
+@pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
+@pytest.mark.parametrize("dictionary", [False, True])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_a_footer_cut_down_to_a_row_group_reads_the_same_rows(
+    codec: str, dictionary: bool, kind: pa.DataType, tmp_path: Path
+) -> None:
+    texts = [None if i % 7 == 3 else f"{i % 50} text, also ünïcode 🙂" * (i % 5) for i in range(500)]
+    columns = {
+        "id": pa.array(range(500)),
+        "text": pa.array(texts, pa.string()).cast(kind),
+        "more": pa.array([["x"]] * 500),
+    }
+    pq.write_table(
+        pa.table(columns), tmp_path / "a.parquet", compression=codec, use_dictionary=dictionary, row_group_size=90,
+        data_page_size=400, version="2.6",
+    )  # fmt: skip
+    reader = Reader(manifest_of(tmp_path))
+    assert [d.text for d in reader.rows()] == texts
+    shard = reader.shards.shard(0)
+    streamed = [t for g in range(6) for table in shard.batches(g, 7) for t in table.column(0).to_pylist()]
+    assert streamed == texts and (shard.memory == 0) == (codec != "lz4")
+
+
+def test_required_text_and_a_nested_name(tmp_path: Path) -> None:
+    schema = pa.schema(
+        [pa.field("a", pa.struct([("text", pa.string())])), pa.field("text", pa.string(), nullable=False)]
+    )
+    rows = [{"a": {"text": "inner"}, "text": t} for t in TEXTS]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "a.parquet")
+    assert [d.text for d in Reader(manifest_of(tmp_path)).rows()] == TEXTS

@@ -18,7 +18,7 @@ from headrace.stream.spill import Spill
 
 WHOLE_BYTES = 8 << 20
 """Row groups of so much text or less are read whole, larger ones front to back."""
-STREAMED_BYTES = 1 << 20
+STREAMED_BYTES = 256 << 10
 """Text read at once of a row group that is read front to back."""
 CACHED_BYTES = 64 << 20
 """Row groups that several lanes share are read once while they fit in here."""

@@ -22,10 +22,10 @@ from headrace.errors import InputError
 from headrace.stream.documents import Reader
 from headrace.stream.feed import EVERYTHING, Choice, with_ends
 from headrace.stream.filters import Filter, first_refusal
+from headrace.stream.footer import footer_of
 from headrace.stream.heldout import content_hash, is_blank
 from headrace.stream.manifest import Manifest, ManifestFile
 from headrace.stream.order import Piece
-from headrace.stream.parquet import footer_of
 from headrace.stream.tokenizer import Encoder
 from headrace.stream.windows import Encoded, ReadWindow
 
@@ -97,7 +97,7 @@ class Tokenized:
         path = shard_path(self.folder, index)
         try:
             with path.open("rb") as raw:
-                digest = footer_of(raw)[1]
+                digest = footer_of(raw).digest
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path} cannot be read: {error}", "tokenise again") from error
         # Sized as the source's, so that its order holds; stored otherwise, so without their offsets.
