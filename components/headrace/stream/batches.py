@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from headrace.errors import InputError
 from headrace.stream.digest import step_digest
+from headrace.stream.files import is_remote
 from headrace.stream.lane import Sample
 from headrace.stream.mixture import Cursors
 from headrace.stream.order import Order, exact_world_sizes, largest_share
@@ -27,8 +28,8 @@ from headrace.stream.windows import Feed
 
 _NOTHING = np.empty(0, np.int32)
 _NO_STARTS: list[int] = []
-READERS = 16
-"""Threads that read: they wait for the source most of the time."""
+READERS, READERS_HERE = 16, 4
+"""Threads that read a remote source, for which they wait most of the time, and files of this machine."""
 READ_AHEAD_BYTES = 128 << 20
 """Text that a rank's lanes hold ahead of need together, where that is more than a window each."""
 MOST_WINDOWS_AHEAD = 8
@@ -110,8 +111,9 @@ class RankStream:
         self.plan, self.world_size, self.rank, self.batch = plan, world_size, rank, batch
         self.accumulation = accumulation(plan, world_size=world_size, batch=batch)
         self.efficiency = efficiency(plan, world_size=world_size, batch=batch)
+        remote = any(is_remote(f.uri) for f in shards.manifest.files)
         self._threads = Threads(
-            readers=ThreadPoolExecutor(READERS, thread_name_prefix="headrace-read"),
+            readers=ThreadPoolExecutor(READERS if remote else READERS_HERE, thread_name_prefix="headrace-read"),
             # On a single core another thread would only take turns with the one that needs its work.
             encoders=ThreadPoolExecutor(max(1, threads), thread_name_prefix="headrace-encode") if cores() > 1 else None,
             depth=read_ahead(plan, world_size=world_size),

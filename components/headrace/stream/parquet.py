@@ -54,14 +54,14 @@ class ParquetShard:
         """The columns of one row group."""
         with self._turn:
             metadata, place = self._of(row_group)
-            parquet = pq.ParquetFile(self._raw, metadata=metadata)
+            parquet = pq.ParquetFile(self._raw, metadata=metadata, pre_buffer=False)
             return _plain(parquet.read_row_group(place, columns=self._columns, use_threads=False))
 
     def batches(self, row_group: int, rows: int) -> Iterator[pa.Table]:
         """The columns of one row group front to back, so many rows at a time, from a file handle of its own."""
         metadata, place = self._of(row_group)
         with open_file(self._file.uri, self._file.size) as raw:
-            parquet = pq.ParquetFile(raw, metadata=metadata, buffer_size=BUFFER_BYTES)
+            parquet = pq.ParquetFile(raw, metadata=metadata, pre_buffer=False, buffer_size=BUFFER_BYTES)
             for batch in parquet.iter_batches(rows, row_groups=[place], columns=self._columns, use_threads=False):
                 yield _plain(pa.Table.from_batches([batch]))
 
