@@ -100,3 +100,52 @@ def test_the_plan_tells_what_differs() -> None:
     assert plan().hash == plan(dataloader_num_workers=4, max_steps=9).hash
     assert plan(seed=7).differences(plan().to_json()) == ["seed: 42 → 7"]
     assert plan(lanes=5, seed=7).hash != plan(lanes=5).hash
+
+
+SOURCES = [
+    {"name": str(PYDOCS / "data/train-0000[0-2]*.parquet"), "weight": 3},
+    {"name": str(PYDOCS / "data/train-0000[3-5]*.parquet"), "weight": 1.0},  # as it comes out of a pipeline
+]
+
+
+def test_a_mixture_is_one_dataset_of_several_sources() -> None:
+    manifest = inputs.open_manifest(options(dataset_name=None, dataset_mixture=SOURCES))
+    assert [p.weight for p in manifest.parts] == [3, 1] and manifest.rows == 57
+    assert len({manifest.label(i) for i in range(6)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("mixture", "said"),
+    [
+        ("pydocs", "no list of two or more sources"),
+        (SOURCES[:1], "no list of two or more sources"),
+        ([*SOURCES, {"name": "x", "wieght": 1}], "key 'wieght' (nearest: weight"),
+        ([*SOURCES, {"name": "x", "weight": 0.5}], "weight is 0.5, expected int"),
+        ([*SOURCES, {"name": "x"}], "lacks a name or a weight"),
+        ([*SOURCES, {"name": "no/such*.parquet", "weight": 1}], "no/such"),
+    ],
+)
+def test_what_is_no_mixture_is_told(mixture: Any, said: str) -> None:
+    with pytest.raises(InputError) as found:
+        inputs.open_manifest(options(dataset_name=None, dataset_mixture=mixture))
+    assert said in found.value.message
+
+
+def test_a_mixture_is_named_alone_and_has_no_first_rows() -> None:
+    with pytest.raises(InputError, match="both given"):
+        inputs.open_manifest(options(dataset_mixture=SOURCES))
+    with pytest.raises(InputError, match="a mixture has several"):
+        inputs.open_manifest(options(dataset_name=None, dataset_mixture=SOURCES, max_train_samples=3))
+    with pytest.raises(InputError, match="no epoch in common"):
+        inputs.required_steps(options(dataset_name=None, dataset_mixture=SOURCES))
+
+
+def test_the_bitmap_of_copies_belongs_to_its_scope(tmp_path: Path) -> None:
+    reader = inputs.open_reader(options(), inputs.open_manifest(options()))
+    with pytest.raises(InputError, match="--dedup is none"):
+        inputs.open_choice(options(duplicates=str(tmp_path / "d.parquet")), reader, None)
+    made = inputs.open_choice(options(dedup="dataset"), reader, None).duplicates
+    assert made is not None
+    made.write(tmp_path / "d.parquet")
+    read = inputs.open_choice(options(dedup="dataset", duplicates=str(tmp_path / "d.parquet")), reader, None)
+    assert read.duplicates is not None and read.duplicates.digest == made.digest

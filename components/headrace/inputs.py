@@ -304,6 +304,9 @@ def tokenize(
         found.check(manifest, encoder, open_filters(options))
         return found
 
+    if not manifest.known:  # all of it is read now anyway
+        manifest = shards.sound(shards.survey(manifest, **_reading(options, progress)))
+
     def tell(done: int, total: int) -> None:
         if progress is not None:
             progress("tokenise", done, total, "rows")

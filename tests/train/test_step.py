@@ -356,3 +356,31 @@ def test_a_run_can_be_proven_and_looked_into(finished: Path, capsys: pytest.Capt
     assert verify_order.main([str(finished)]) == 0
     assert peek.main(["--step", "6", str(finished)]) == 0
     assert "sample 3" in capsys.readouterr().out
+
+
+def test_a_mixture_with_filters_is_trained_gone_on_with_and_proven(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(str(p) for p in (PYDOCS / "data").glob("*.parquet"))
+    mixed: dict[str, Any] = {
+        "lr_scheduler_type": "constant", "dataset_name": None, "dedup": "dataset", "dataset_filter": ["characters > 3000"],
+        "dataset_mixture": [{"name": files[0], "weight": 2}, {"name": files[1], "weight": 1}],
+    }  # fmt: skip
+    with pytest.raises(InputError, match="no epoch in common"):
+        train(tmp_path / "epochs", **mixed, max_steps=-1)
+    train(tmp_path / "whole", **mixed)
+    train(tmp_path / "parts", **mixed, max_steps=2)
+    train(tmp_path / "parts", **mixed)
+    assert sha(tmp_path / "parts" / "model.safetensors") == sha(tmp_path / "whole" / "model.safetensors")
+    record = strict(tmp_path / "parts" / "headrace.json")
+    assert record["plan"]["mixture"] == [2, 1] and record["plan"]["dedup"].startswith("dataset ")
+    assert record["stream"]["dropped"]["characters > 3000"] > 0 and len(record["stream"]["epochs"]) == 2
+    assert verify_order.main([str(tmp_path / "parts")]) == 0
+    capsys.readouterr()
+    assert peek.main(["--step", "1", "--json", str(tmp_path / "parts")]) == 0
+    shown = capsys.readouterr().out
+    assert files[0].rpartition("/")[2] in shown and files[1].rpartition("/")[2] in shown
+    with pytest.raises(InputError, match="mixture: "):
+        train(
+            tmp_path / "parts", **{**mixed, "dataset_mixture": [{**s, "weight": 5} for s in mixed["dataset_mixture"]]}
+        )

@@ -286,12 +286,16 @@ def build(manifest: Manifest, **how: Any) -> Manifest:
     if len(manifest.files) > SEGMENT_FILES:
         log.info("%d files: their footers are read when they are needed", len(manifest.files))
         return manifest
-    found = survey(manifest, **how)
+    return sound(survey(manifest, **how))
+
+
+def sound(found: Survey) -> Manifest:
+    """A survey's manifest; InputError for the first file that cannot be trained on, or when there are no rows."""
     for problem in found.problems[:1]:
         raise Unfit(problem.kind, f"{problem.path}: {problem.message}", problem.columns)
     if not found.manifest.rows:
         raise InputError(
-            f"{manifest.name} has no rows in its {len(manifest.files)} files",
+            f"{found.manifest.name} has no rows in its {len(found.manifest.files)} files",
             "name a dataset, configuration and split that hold documents",
         )
     return found.manifest

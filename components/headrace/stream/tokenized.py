@@ -173,7 +173,7 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
 def _write_shard(path: Path, reader: Reader, encoder: Encoder, filters: Sequence[Filter], index: int) -> None:
     temporary = path.with_suffix(".tmp")
     with pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-        for row_group in range(len(reader.manifest.files[index].known)):
+        for row_group in range(len(reader.shards.row_groups([index])[0])):
             found = [_rows(t, encoder, filters) for t in reader.batches(index, row_group)]
             writer.write_table(pa.concat_tables(found), row_group_size=1 << 40)
     temporary.replace(path)

@@ -1,0 +1,153 @@
+"""The page of figures, from what the others wrote: `python benchmarks/report.py FILE... -o docs/performance.md`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+WHAT = {
+    "reference": "the usual path: `datasets` map tokenise, map group_texts, default collator",
+    "headrace": "Headrace, as `headrace train` opens it",
+    "limit": "the tokenizer alone, on the same strings in memory",
+    "tokenizers": "Headrace with the fast tokenizer switched off",
+    "http": "Headrace over HTTP: 100 ms a request, 200 Mbit/s a connection",
+    "rare": "Headrace on words of random letters",
+    "rare-limit": "the tokenizer alone on words of random letters",
+    "grown-4": "Headrace, 4 files of 15 MB of text",
+    "grown-4000": "Headrace, 4,000 files of 15 MB of text",
+    "files-4000-small": "Headrace, 4,000 files of 15 kB of text",
+    "row-groups-128MB": "Headrace, 64 row groups of 128 MB of text, 64 lanes",
+    "row-groups-128MB-shared": "Headrace, 8 row groups of 128 MB of text shared by 64 lanes",
+    "listing": "Headrace, 25,000 files of 1,000 row groups each, without a manifest",
+    "arrow": "`datasets` on blocks tokenised to Arrow before",
+    "litdata": "LitData on tokens written before",
+    "mds": "MosaicML streaming on blocks written before",
+}
+INTRODUCTION = """# Performance
+
+Figures of the stream: how fast tokens come, beside the usual path and beside the tokenizer alone; what a restart
+costs; memory; how well batches mix. They hold for one machine and are made anew by
+
+```sh
+python benchmarks/stream.py --all --json stream.json && python benchmarks/shuffle.py --json shuffle.json
+python benchmarks/report.py stream.json shuffle.json -o docs/performance.md
+```
+
+Each path runs in a fresh process pinned to one core, interleaved with the others; medians, with the lowest and highest
+run. The corpus is real text from Debian packages, the tokenizer GPT-2's byte-pair encoding; blocks have 1,024 tokens,
+micro-batches 8 blocks. `make bench` measures the first four paths alone.
+"""
+
+
+def table(head: list[str], rows: list[list[Any]]) -> str:
+    """A table in Markdown."""
+    return str(tabulate(rows, head, tablefmt="github", disable_numparse=True)) + "\n"
+
+
+def speeds(paths: dict[str, Any]) -> str:
+    """Every path: speed, and as multiples of the reference and of the limit."""
+
+    def middle(name: str) -> float:
+        return statistics.median(paths[name]["tokens_per_s"])
+
+    rows = []
+    for name, found in paths.items():
+        runs = [r / 1e6 for r in found["tokens_per_s"]]
+        rows.append(
+            [
+                f"`{name}`", WHAT[name], f"{statistics.median(runs):.2f}", f"{min(runs):.2f}-{max(runs):.2f}",
+                f"{middle(name) / middle('reference'):.1f}", f"{middle(name) / middle('limit'):.2f}",
+                f"{found['peak_rss_mb']:,.0f}", f"{found['first_batch_s']:.1f}",
+            ]
+        )  # fmt: skip
+    head = ["path", "what", "M tokens/s", "runs", "x reference", "of limit", "peak MB", "first batch s"]
+    return table(head, rows)
+
+
+def sections(found: dict[str, Any], picture: str) -> list[str]:
+    """The page, part by part, of what there are figures for."""
+    ratios, text = found["ratios"], f"{found['corpus']['text_bytes'] / 1e6:.0f} MB"
+    parts = [
+        INTRODUCTION,
+        f"## Tokens per second\n\n![Tokens per second of each path]({picture})\n",
+        speeds(found["paths"]),
+        f"Of runs beside each other: {ratios['headrace/reference']:.1f} times the reference, "
+        f"{ratios['headrace/limit']:.2f} of the limit, without the fast tokenizer "
+        f"{ratios['tokenizers/reference']:.2f} times the reference.\n",
+        "The limit is beyond reach on this text: a fast tokenizer remembers words, and technical text repeats them, so "
+        "that a block costs it no more than reading the block from Parquet and laying it out as tensors. Time to the "
+        "first batch is from the start of the process, imports included.\n",
+        "## Going on after a stop\n\nSeconds to the first batch from a state at a step, all imports done; the "
+        "reference reads and tokenises everything before again.\n",
+        table(["step", "Headrace"], [[k, f"{v:.2f}"] for k, v in found["resume"].items()]),
+    ]
+    if found.get("replay"):
+        parts.append(table(["step", "reference"], [[k, f"{v:.2f}"] for k, v in found["replay"].items()]))
+    if found.get("shuffle"):
+        parts += [
+            "## How well batches mix\n\nThe variance of the count of a source in a global batch of 512, as a multiple "
+            "of drawing at random, where each of 100 files is of one source.\n",
+            table(["order", "variance"], [[k, f"{v:.2f}"] for k, v in found["shuffle"].items()]),
+        ]
+    if found.get("prepared"):
+        parts += [
+            "## What prepared formats cost first\n",
+            table(
+                ["format", "seconds", "MB on disk"],
+                [[k, f"{v['seconds']:.1f}", f"{v['bytes'] / 1e6:.0f}"] for k, v in found["prepared"].items()],
+            ),
+        ]
+    if found.get("listing"):
+        size = found["listing"]["manifest_bytes"] / 1e6
+        parts.append(f"The manifest of the listing of 25,000 files takes {size:.1f} MB on disk.\n")
+    environment = found["environment"]
+    versions = ", ".join(f"{k} {v}" for k, v in environment["packages"].items())
+    parts.append(
+        f"## Where\n\n{environment['cpu']}, {environment['cores']} cores, one used; Python {environment['python']}, "
+        f"{versions}. Corpus: {found['corpus']['documents']:,} documents, {text}.\n"
+    )
+    return parts
+
+
+def draw(paths: dict[str, Any], file: Path) -> None:
+    """A bar a path, by speed; Headrace's own in one colour, what it stands beside in grey."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "headrace", "font.size": 9})
+    import matplotlib.pyplot as plt
+
+    beside = {"reference", "limit", "rare-limit", "arrow", "litdata", "mds"}
+    middle = {n: statistics.median(p["tokens_per_s"]) / 1e6 for n, p in paths.items()}
+    names = sorted(middle, key=lambda n: middle[n])
+    figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(names) + 0.9))
+    bars = axes.barh(names, [middle[n] for n in names], color=["#9aa0a6" if n in beside else "#1f6feb" for n in names])
+    axes.bar_label(bars, [f"{middle[n]:.1f}" for n in names], padding=3)
+    axes.set_xscale("log")
+    axes.set_xlabel("million tokens a second, one core (log scale)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(right=max(middle.values()) * 1.6)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("figures", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    found: dict[str, Any] = {}
+    for path in args.figures:
+        found |= json.loads(path.read_text())
+    picture = args.output.with_suffix(".svg")
+    draw(found["paths"], picture)
+    args.output.write_text("\n".join(sections(found, picture.name)))
+
+
+if __name__ == "__main__":
+    main()
