@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,10 +115,26 @@ def test_a_file_that_is_gone_is_named_at_once(proxy: FaultProxy, tokens: Tokens)
         tokens()
 
 
+def test_a_stream_is_closed_at_once_though_its_source_hangs(
+    proxy: FaultProxy, tokens: Tokens, encoder: Encoder
+) -> None:
+    reader = Reader(manifest_of(f"{proxy.url}/datasets/org/data/resolve/main/a.parquet"))
+    plan = make_plan(lanes=4, global_batch=8, block=64, window_rows=30, eos_id=0)
+    stream = RankStream(plan, reader.shards, TextFeed(reader, encoder), batch=8)
+    proxy.add("^GET", "hang", times=-1)
+    taken = threading.Thread(target=lambda: next(stream, None), daemon=True)
+    taken.start()
+    time.sleep(0.5)
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 3
+
+
 def test_waiting_for_a_slow_source_is_told(
     proxy: FaultProxy, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(retry, "TOLD_S", 0.1)
+    monkeypatch.setattr(retry, "LOOK_S", 0.05)
     monkeypatch.setattr(windows, "SLOW_S", 0.1)
     proxy.add("^GET", "slow", times=2, delay_s=0.5)
     with caplog.at_level(logging.INFO, "headrace"):

@@ -363,7 +363,8 @@ def test_a_mixture_with_filters_is_trained_gone_on_with_and_proven(
 ) -> None:
     files = sorted(str(p) for p in (PYDOCS / "data").glob("*.parquet"))
     mixed: dict[str, Any] = {
-        "lr_scheduler_type": "constant", "dataset_name": None, "dedup": "dataset", "dataset_filter": ["characters > 3000"],
+        "lr_scheduler_type": "constant", "dataset_name": None, "dedup": "dataset",
+        "dataset_filter": ["characters > 3000"],
         "dataset_mixture": [{"name": files[0], "weight": 2}, {"name": files[1], "weight": 1}],
     }  # fmt: skip
     with pytest.raises(InputError, match="no epoch in common"):

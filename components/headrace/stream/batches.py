@@ -109,6 +109,7 @@ class RankStream:
         threads: int = 1,
     ) -> None:
         self.plan, self.world_size, self.rank, self.batch = plan, world_size, rank, batch
+        self._shards = shards
         self.accumulation = accumulation(plan, world_size=world_size, batch=batch)
         self.efficiency = efficiency(plan, world_size=world_size, batch=batch)
         remote = any(is_remote(f.uri) for f in shards.manifest.files)
@@ -162,6 +163,7 @@ class RankStream:
     def close(self) -> None:
         """Stop the threads; what was made ahead is thrown away."""
         self._stop.set()
+        self._shards.close()
         if self._thread is not None:
             self._thread.join()
         for pool in (self._threads.encoders, self._threads.readers):

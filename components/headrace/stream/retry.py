@@ -21,6 +21,7 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 STALL_S = 30.0
 """A remote read that gives nothing for so long is begun anew, the next time after twice as long."""
+LOOK_S = 0.2
 TOLD_S = 10.0
 """A remote read that lasts so long is told of, again and again."""
 NO_USE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -32,23 +33,25 @@ def retrying(
     deadline_s: float,
     *,
     remote: bool = False,
+    closing: threading.Event | None = None,
     clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> T:
     """The answer of `read`; HeadraceError with the cause after `deadline_s` seconds of failures.
 
     What no retry mends (nothing there, no permission, a file that is not Parquet) is raised at once as InputError;
-    DamagedData where it can be read but not decoded. A remote read that stalls is left behind and begun anew.
+    DamagedData where it can be read but not decoded. A remote read that stalls is left behind and begun anew; `closing`
+    ends it early, with `Closed`.
     """
+    closing = closing or threading.Event()
     began, patience = clock(), STALL_S
     wait = FIRST_WAIT_S
     damaged = False
     while True:
         try:
             left = max(1.0, deadline_s - (clock() - began))
-            return within(read, what, min(patience, left)) if remote else read()
+            return within(read, what, min(patience, left), closing) if remote else read()
         except Exception as error:
-            if isinstance(error, InputError | MemoryError):
+            if isinstance(error, InputError | MemoryError | Closed):
                 raise
             if isinstance(error, pa.ArrowInvalid):
                 raise DamagedData(f"cannot read {what}: {error}", "replace the file, or leave it out") from error
@@ -73,7 +76,8 @@ def retrying(
                 ) from error
             pause = min(wait * random.uniform(0.75, 1.25), left)
             log.warning("reading %s failed (%s: %s); again in %.1f s", what, type(error).__name__, error, pause)
-            sleep(pause)
+            if closing.wait(pause):
+                raise Closed(f"reading {what} was given up") from error
             wait = min(2 * wait, LONGEST_WAIT_S)
 
 
@@ -81,7 +85,11 @@ class Stalled(TimeoutError):
     """A read that gave no answer in time."""
 
 
-def within(read: Callable[[], T], what: str, limit_s: float) -> T:
+class Closed(HeadraceError):
+    """A read that nobody waits for any more."""
+
+
+def within(read: Callable[[], T], what: str, limit_s: float, closing: threading.Event) -> T:
     """The answer of `read`, from a thread of its own; Stalled after so many seconds, when the thread is left behind."""
     answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
@@ -92,12 +100,16 @@ def within(read: Callable[[], T], what: str, limit_s: float) -> T:
             answers.put((None, error))
 
     threading.Thread(target=work, name="headrace-attempt", daemon=True).start()
-    began = time.monotonic()
+    began, told = time.monotonic(), 0.0
     while (waited := time.monotonic() - began) < limit_s:
         try:
-            answer, error = answers.get(timeout=min(TOLD_S, limit_s - waited))
+            answer, error = answers.get(timeout=min(LOOK_S, limit_s - waited))
         except queue.Empty:
-            log.info("reading %s is slow: %.0f s so far", what, time.monotonic() - began)
+            if closing.is_set():
+                raise Closed(f"reading {what} was given up") from None
+            if waited - told > TOLD_S:
+                told = waited
+                log.info("reading %s is slow: %.0f s so far", what, waited)
             continue
         if error is not None:
             raise error

@@ -94,6 +94,7 @@ class Shards:
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._groups: OrderedDict[int, Future[tuple[RowGroup, ...]]] = OrderedDict()
         self._pool: ThreadPoolExecutor | None = None
+        self._closing = threading.Event()
 
     def shard(self, file: int) -> Shard:
         """An open file; retried until the deadline, InputError where that is no use."""
@@ -116,6 +117,12 @@ class Shards:
                     break
                 self._open.popitem(last=False)
         return opened
+
+    def close(self) -> None:
+        """Give up what is being read, so that no thread outlives its use."""
+        self._closing.set()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, file: int) -> None:
         """Open a file anew when it is asked for again: after a failure, its connection is not to be trusted."""
@@ -191,7 +198,7 @@ class Shards:
     def _tried(self, read: Callable[[], Any], file: int, what: str) -> Any:
         try:
             uri = self.manifest.files[file].uri
-            return retrying(read, f"{what} {uri}", self.deadline_s, remote=is_remote(uri))
+            return retrying(read, f"{what} {uri}", self.deadline_s, remote=is_remote(uri), closing=self._closing)
         except Unfit as error:
             raise Unfit(error.kind, f"{self.manifest.label(file)}: {error.message}", error.columns) from error
 
