@@ -15,6 +15,7 @@ from headrace.errors import InputError
 from headrace.options import DatasetOptions, Options, training_value
 from headrace.stream import duplicates, shards
 from headrace.stream import heldout as heldout_slice
+from headrace.stream import survey as surveys
 from headrace.stream import tokenized as tokenized_data
 from headrace.stream.documents import Reader
 from headrace.stream.duplicates import Duplicates
@@ -24,8 +25,8 @@ from headrace.stream.heldout import DEFAULT_DOCUMENTS, HeldOut
 from headrace.stream.manifest import Manifest
 from headrace.stream.order import COUNTED_FILES, SEGMENT_FILES, default_lanes
 from headrace.stream.plan import Plan
-from headrace.stream.shards import Survey, listed
 from headrace.stream.source import Source, nearest, resolve
+from headrace.stream.survey import Survey, listed
 from headrace.stream.tokenized import TokenFeed, Tokenized
 from headrace.stream.tokenizer import FILES, Encoder, ModelLimits, load_encoder, load_limits
 from headrace.stream.windows import Feed
@@ -113,7 +114,7 @@ def open_filters(options: Options) -> tuple[Filter, ...]:
 
 def survey(options: Options, listing: Manifest, progress: Progress | None = None) -> Survey:
     """What the footers of a listing say, problems included."""
-    return shards.survey(listing, **_reading(options, progress))
+    return surveys.survey(listing, **_reading(options, progress))
 
 
 def open_manifest(options: Options, progress: Progress | None = None) -> Manifest:
@@ -137,7 +138,7 @@ def open_manifest(options: Options, progress: Progress | None = None) -> Manifes
                     "make the manifest anew, or leave out --manifest",
                 )
     else:
-        manifest = shards.build(open_listing(options), **_reading(options, progress))
+        manifest = surveys.build(open_listing(options), **_reading(options, progress))
     return first_rows(options, manifest)
 
 
@@ -151,7 +152,7 @@ def first_rows(options: Options, manifest: Manifest) -> Manifest:
             "--max_train_samples is the first rows of one source; a mixture has several",
             "leave it out, and set --max_steps",
         )
-    return shards.first_rows(manifest, limit, options.dataset.read_deadline_s)
+    return surveys.first_rows(manifest, limit, options.dataset.read_deadline_s)
 
 
 def _reading(options: Options, progress: Progress | None) -> dict[str, Any]:
@@ -305,7 +306,7 @@ def tokenize(
         return found
 
     if not manifest.known:  # all of it is read now anyway
-        manifest = shards.sound(shards.survey(manifest, **_reading(options, progress)))
+        manifest = surveys.sound(surveys.survey(manifest, **_reading(options, progress)))
 
     def tell(done: int, total: int) -> None:
         if progress is not None:

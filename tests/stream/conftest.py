@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.stream.manifest import Manifest
-from headrace.stream.shards import build, listed
 from headrace.stream.source import resolve
+from headrace.stream.survey import build, listed
 from headrace.stream.tokenizer import Encoder, load_encoder
 
 ROOT = Path(__file__).parents[2]

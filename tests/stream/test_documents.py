@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 
 from headrace.errors import ChangedSource, InputError
 from headrace.stream import documents, parquet, shards
+from headrace.stream import survey as surveys
 from headrace.stream.documents import Reader
 from headrace.stream.feed import TextFeed
 from headrace.stream.jsonl import lines, parse
 from headrace.stream.order import Piece
-from headrace.stream.shards import build, listed, survey
 from headrace.stream.source import resolve
 from headrace.stream.steps import StepReader
+from headrace.stream.survey import build, listed, survey
 from headrace.stream.tokenizer import Encoder
 from headrace.stream.unfit import Unfit
 from tests.stream.conftest import Write, manifest_of
@@ -250,6 +251,7 @@ def test_the_footers_of_a_long_listing_are_read_a_segment_at_a_time(
     for i in range(40):
         write(f"{i:02}.parquet", [f"{i} {t}" for t in TEXTS[:12]])
     known = manifest_of(tmp_path)
+    monkeypatch.setattr(surveys, "SEGMENT_FILES", 4)
     monkeypatch.setattr(shards, "SEGMENT_FILES", 4)
     lazy = build(listed([(resolve(str(tmp_path)), "text", 1)]))
     assert not lazy.known and known.known and lazy.hash == known.hash
@@ -271,6 +273,7 @@ def test_the_footers_of_a_long_listing_are_read_a_segment_at_a_time(
 def test_a_file_of_a_long_listing_that_is_unfit_is_named_when_its_segment_comes(
     write: Write, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(surveys, "SEGMENT_FILES", 4)
     monkeypatch.setattr(shards, "SEGMENT_FILES", 4)
     for i in range(8):
         write(f"{i}.parquet", TEXTS[:12], column="text" if i < 7 else "body")

@@ -13,8 +13,8 @@ import pytest
 from headrace.errors import ChangedSource, DamagedData, InputError
 from headrace.stream.documents import Reader
 from headrace.stream.manifest import Manifest
-from headrace.stream.shards import build, listed, survey
 from headrace.stream.source import resolve
+from headrace.stream.survey import build, listed, survey
 from tests.stream.conftest import Write, manifest_of
 
 TEXTS = [f"document {i}" for i in range(7)]

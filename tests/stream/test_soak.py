@@ -23,9 +23,9 @@ from headrace.stream.feed import TextFeed
 from headrace.stream.manifest import Manifest
 from headrace.stream.order import share
 from headrace.stream.plan import Plan
-from headrace.stream.shards import build, listed
 from headrace.stream.source import resolve
 from headrace.stream.steps import StepReader, merge_states
+from headrace.stream.survey import build, listed
 from headrace.stream.tokenizer import Encoder
 from tests.stream.conftest import PYDOCS
 from tests.stream.oracle import make_plan

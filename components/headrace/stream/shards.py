@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 import xxhash
 
-from headrace.errors import DamagedData, InputError
 from headrace.stream.files import is_remote
 from headrace.stream.foreign import ForeignShard
 from headrace.stream.jsonl import JsonLinesShard
@@ -21,10 +18,7 @@ from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
 from headrace.stream.order import SEGMENT_FILES
 from headrace.stream.parquet import ParquetShard
 from headrace.stream.retry import retrying
-from headrace.stream.source import Source
-from headrace.stream.unfit import Kind, Unfit
-
-log = logging.getLogger(__name__)
+from headrace.stream.unfit import Unfit
 
 THREADS = 16
 OPEN_FILES = 160
@@ -201,124 +195,3 @@ class Shards:
             return retrying(read, f"{what} {uri}", self.deadline_s, remote=is_remote(uri), closing=self._closing)
         except Unfit as error:
             raise Unfit(error.kind, f"{self.manifest.label(file)}: {error.message}", error.columns) from error
-
-
-@dataclass(frozen=True)
-class FileProblem:
-    """Why a file cannot be trained on."""
-
-    path: str
-    kind: Kind
-    message: str
-    columns: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Survey:
-    """A manifest of the files that can be read, and what is wrong with the others."""
-
-    manifest: Manifest
-    problems: tuple[FileProblem, ...]
-
-
-Progress = Callable[[int, int], None]
-
-
-def listed(sources: Sequence[tuple[Source, str, int]]) -> Manifest:
-    """The manifest of some sources, each with its text column and weight, before any footer is read."""
-    return Manifest(
-        tuple(
-            Part(
-                name=s.name, config=s.config, split=s.split, revision=s.revision, text_column=column,
-                format=s.format, options=dict(s.options), weight=weight,
-                files=tuple(ManifestFile(f.path, f.uri, f.size, f.etag) for f in s.files),
-            )
-            for s, column, weight in sources
-        )
-    )  # fmt: skip
-
-
-def survey(
-    manifest: Manifest,
-    *,
-    extra: Sequence[str] = (),
-    threads: int = THREADS,
-    deadline_s: float = 600.0,
-    progress: Progress | None = None,
-) -> Survey:
-    """Read every footer, in parallel; progress is called with (files done, files in all)."""
-
-    def look(item: tuple[ManifestFile, Part]) -> tuple[str, tuple[RowGroup, ...]] | FileProblem:
-        file, part = item
-
-        def once() -> tuple[str, tuple[RowGroup, ...]]:
-            shard = open_shard(file, part, (part.text_column, *extra))
-            shard.fits()
-            return shard.digest, shard.row_groups
-
-        try:
-            return retrying(once, f"the footer of {file.uri}", deadline_s, remote=is_remote(file.uri))
-        except Unfit as error:
-            return FileProblem(file.path, error.kind, error.message, error.columns)
-        except DamagedData as error:
-            text = str(error.__cause__ or error).strip().splitlines()[0]
-            return FileProblem(file.path, "unreadable", f"not a readable {part.format.capitalize()} file: {text}")
-        except InputError as error:
-            text = str(error.__cause__ or error).strip().splitlines()[0]
-            return FileProblem(file.path, "unreadable", f"it cannot be read: {text}")
-
-    found: dict[int, tuple[str, tuple[RowGroup, ...]]] = {}
-    problems: list[FileProblem] = []
-    items = [(f, p) for p in manifest.parts for f in p.files]
-    with ThreadPoolExecutor(threads, thread_name_prefix="headrace-footer") as pool:
-        for number, answer in enumerate(pool.map(look, items)):
-            if isinstance(answer, FileProblem):
-                problems.append(answer)
-            else:
-                found[number] = answer
-            if progress is not None:
-                progress(number + 1, len(items))
-
-    def known(number: int, file: ManifestFile) -> ManifestFile | None:
-        return replace(file, footer=found[number][0], row_groups=found[number][1]) if number in found else None
-
-    return Survey(manifest.mapped(known), tuple(problems))
-
-
-def build(manifest: Manifest, **how: Any) -> Manifest:
-    """A listed manifest with all footers, or without where files are many: then they are read a segment at a time.
-
-    InputError for the first file that cannot be trained on, or when there are no rows.
-    """
-    if len(manifest.files) > SEGMENT_FILES:
-        log.info("%d files: their footers are read when they are needed", len(manifest.files))
-        return manifest
-    return sound(survey(manifest, **how))
-
-
-def sound(found: Survey) -> Manifest:
-    """A survey's manifest; InputError for the first file that cannot be trained on, or when there are no rows."""
-    for problem in found.problems[:1]:
-        raise Unfit(problem.kind, f"{problem.path}: {problem.message}", problem.columns)
-    if not found.manifest.rows:
-        raise InputError(
-            f"{found.manifest.name} has no rows in its {len(found.manifest.files)} files",
-            "name a dataset, configuration and split that hold documents",
-        )
-    return found.manifest
-
-
-def first_rows(manifest: Manifest, limit: int, deadline_s: float = 600.0) -> Manifest:
-    """The manifest cut to its first rows, reading the footers that hold them where they are not known."""
-    shards = Shards(manifest, deadline_s=deadline_s)
-    found: dict[int, tuple[RowGroup, ...]] = {}
-    rows = 0
-    for start in range(0, len(manifest.files), THREADS):
-        numbers = range(start, min(start + THREADS, len(manifest.files)))
-        found |= dict(zip(numbers, shards.row_groups(numbers), strict=True))
-        rows = sum(g.rows for groups in found.values() for g in groups)
-        if rows >= limit:
-            break
-    if rows <= limit and len(found) == len(manifest.files):
-        return manifest
-    return manifest.mapped(lambda i, f: replace(f, row_groups=found[i]) if i in found else None).first_rows(limit)

@@ -11,7 +11,7 @@ from headrace.stream.heldout import HeldOut
 from headrace.stream.manifest import Manifest
 from headrace.stream.order import exact_world_sizes
 from headrace.stream.plan import Plan
-from headrace.stream.shards import FileProblem
+from headrace.stream.survey import FileProblem
 from headrace.validate.findings import Finding, Thresholds
 from headrace.validate.scan import Scan
 

@@ -15,7 +15,7 @@ from headrace.stream.filters import columns_of
 from headrace.stream.heldout import HeldOut
 from headrace.stream.manifest import Manifest
 from headrace.stream.plan import Plan
-from headrace.stream.shards import Survey
+from headrace.stream.survey import Survey
 from headrace.stream.tokenizer import Encoder, ModelLimits
 from headrace.validate.scan import CarefulReader, DamagedRows, Scan, lengths, scan, spread
 
