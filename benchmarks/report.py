@@ -72,6 +72,10 @@ def speeds(paths: dict[str, Any]) -> str:
 def sections(found: dict[str, Any], picture: str) -> list[str]:
     """The page, part by part, of what there are figures for."""
     ratios, text = found["ratios"], f"{found['corpus']['text_bytes'] / 1e6:.0f} MB"
+    rare = ""
+    if "rare" in found["paths"]:
+        own, alone = (statistics.median(found["paths"][n]["tokens_per_s"]) for n in ("rare", "rare-limit"))
+        rare = f" Where words hardly repeat, the stream runs at {own / alone:.2f} of the tokenizer's speed."
     parts = [
         INTRODUCTION,
         f"## Tokens per second\n\n![Tokens per second of each path]({picture})\n",
@@ -80,8 +84,8 @@ def sections(found: dict[str, Any], picture: str) -> list[str]:
         f"{ratios['headrace/limit']:.2f} of the limit, without the fast tokenizer "
         f"{ratios['tokenizers/reference']:.2f} times the reference.\n",
         "The limit is beyond reach on this text: a fast tokenizer remembers words, and technical text repeats them, so "
-        "that a block costs it no more than reading the block from Parquet and laying it out as tensors. Time to the "
-        "first batch is from the start of the process, imports included.\n",
+        "that a block costs it no more than reading the block from Parquet and laying it out as tensors."
+        f"{rare} Time to the first batch is from the start of the process, imports included.\n",
         "## Going on after a stop\n\nSeconds to the first batch from a state at a step, all imports done; the "
         "reference reads and tokenises everything before again.\n",
         table(["step", "Headrace"], [[k, f"{v:.2f}"] for k, v in found["resume"].items()]),
