@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -88,6 +89,14 @@ def test_a_filter_on_what_the_files_do_not_have(folder: Path) -> None:
     reader = Reader(manifest_of(folder), extra=["score"])
     with pytest.raises(InputError, match=r"holds double, not to be compared with 'high'"):
         first_refusal([Filter.parse("score == high")], reader.table(0, 0))
+
+
+def test_a_filter_on_what_json_lines_do_not_have(tmp_path: Path) -> None:
+    lines = [json.dumps(r if i % 2 else {"text": "x"}) for i, r in enumerate(ROWS)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert len(list(Reader(manifest_of(tmp_path), extra=["score"]).rows())) == len(ROWS)
+    with pytest.raises(InputError, match=r"a\.jsonl: no column 'scores' \(nearest: score"):
+        list(Reader(manifest_of(tmp_path), extra=["scores"]).rows())
 
 
 @pytest.mark.parametrize("dedup", ["", "row_window", "dataset"])

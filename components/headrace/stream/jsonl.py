@@ -22,6 +22,7 @@ BLOCK_BYTES = 4 << 20
 ENDINGS = (".jsonl", ".json", ".ndjson")
 COMPRESSED = (".gz", ".zst")
 COMPRESSED_BYTES = 256 << 10
+NAMED_LINES = 1_000
 _ARRAY = "it holds a JSON array, expected one object a line"
 
 
@@ -38,7 +39,12 @@ class JsonLinesShard:
         self.digest, self.row_groups = (file.footer, file.row_groups) if file.row_groups is not None else self._count()
 
     def fits(self) -> None:
-        """Nothing to find out: `_count` read all of it."""
+        """Unfit when no line at the beginning has a column that filters look at; the text was looked for by `_count`."""
+        if len(self._columns) > 1 and self.row_groups:
+            names = _names(next(self._blocks(None)))
+            for column in self._columns[1:]:
+                if column not in names:
+                    raise no_column(column, names)
 
     def table(self, row_group: int) -> pa.Table:
         """One row group."""
@@ -170,9 +176,12 @@ def _wrong_line(block: bytes, column: str, line: int, prefix: str, error: Except
 
 
 def _names(block: bytes) -> tuple[str, ...]:
-    first = next(iter(block.split(b"\n", 1)))
-    try:
-        value = json.loads(first)
-    except ValueError:
-        return ()
-    return tuple(map(str, value)) if isinstance(value, dict) else ()
+    """Keys of the first lines."""
+    found: dict[str, None] = {}
+    for line in block.split(b"\n", NAMED_LINES)[:NAMED_LINES]:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        found |= dict.fromkeys(map(str, value) if isinstance(value, dict) else ())
+    return tuple(found)
