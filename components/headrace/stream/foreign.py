@@ -42,6 +42,9 @@ class ForeignShard:
     def fits(self) -> None:
         """Nothing to find out: `_count` read all of it."""
 
+    def close(self) -> None:
+        """Nothing stays open."""
+
     def table(self, row_group: int) -> pa.Table:
         """The whole file."""
         return pa.concat_tables(self.batches(row_group, 0))

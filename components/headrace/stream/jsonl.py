@@ -39,12 +39,15 @@ class JsonLinesShard:
         self.digest, self.row_groups = (file.footer, file.row_groups) if file.row_groups is not None else self._count()
 
     def fits(self) -> None:
-        """Unfit when no line at the beginning has a column that filters look at; the text was looked for by `_count`."""
+        """Unfit when no line at the beginning has a column that filters look at; `_count` looked for the text."""
         if len(self._columns) > 1 and self.row_groups:
             names = _names(next(self._blocks(None)))
             for column in self._columns[1:]:
                 if column not in names:
                     raise no_column(column, names)
+
+    def close(self) -> None:
+        """Nothing stays open."""
 
     def table(self, row_group: int) -> pa.Table:
         """One row group."""

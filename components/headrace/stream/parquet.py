@@ -28,6 +28,14 @@ class ParquetShard:
         self._file, self._columns = file, list(columns)
         self._turn = threading.Lock()
         self._raw = open_file(file.uri, file.size)
+        try:
+            self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    def _look(self) -> None:
+        file = self._file
         check(file, self._raw)
         metadata, self.digest, size = footer_of(self._raw)
         if file.footer and self.digest != file.footer:
@@ -44,6 +52,10 @@ class ParquetShard:
         # Only what cannot be described in a few numbers keeps the parsed footer.
         self._metadata = None if self._chunks is not None else metadata
         self.memory = 0 if self._chunks is not None else _PARSED * size
+
+    def close(self) -> None:
+        """Close the file; nothing may be read after that."""
+        self._raw.close()
 
     def fits(self) -> None:
         """Unfit when a column is not there, or the first one holds no text."""

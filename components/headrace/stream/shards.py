@@ -40,6 +40,9 @@ class Shard(Protocol):
     def fits(self) -> None:
         """Unfit when it lacks a column, or the first one holds no text."""
 
+    def close(self) -> None:
+        """Close it; nothing may be read after that."""
+
     def table(self, row_group: int) -> pa.Table:
         """One row group."""
 
@@ -102,8 +105,12 @@ class Shards:
                 return self._open[file]
         part = self.manifest.part_number(file)
         opened = open_shard(self.manifest.files[file], self.manifest.parts[part], self._columns[part])
-        if self._text:
-            opened.fits()
+        try:
+            if self._text:
+                opened.fits()
+        except BaseException:
+            opened.close()
+            raise
         with self._lock:
             self._open[file] = opened
             while len(self._open) > OPEN_FILES or sum(s.memory for s in self._open.values()) > OPEN_BYTES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,9 +70,9 @@ def survey(
         file, part = item
 
         def once() -> tuple[str, tuple[RowGroup, ...]]:
-            shard = open_shard(file, part, (part.text_column, *extra))
-            shard.fits()
-            return shard.digest, shard.row_groups
+            with closing(open_shard(file, part, (part.text_column, *extra))) as shard:
+                shard.fits()
+                return shard.digest, shard.row_groups
 
         try:
             return retrying(once, f"the footer of {file.uri}", deadline_s, remote=is_remote(file.uri))
