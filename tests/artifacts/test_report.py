@@ -30,7 +30,7 @@ TRAINING = {
     "steps": 100, "tokens": 409_600, "seconds": 83.2, "tokens_per_s": 4_923.1, "parameters": 1_368_064,
     "samples": [{"prompt": "The with", "before": "The with xx<b>x</b>", "after": "The with statement"}],
     "history": [*HISTORY, {"step": 100, "train_runtime": 83.2}],
-    "packages": {"torch": "2.13.0"},
+    "packages": {"torch": "2.13.0"}, "stream": {"dropped": {"blank": 3, "score > <b>": 1_204}, "epochs": [0, 2]},
 }  # fmt: skip
 METRICS = {
     "eval_loss": 4.118, "eval_loss_interval": [4.021, 4.209], "perplexity": 61.4, "perplexity_interval": [55.8, 67.3],
@@ -113,6 +113,7 @@ def test_everything_there_is_is_shown(full: tuple[str, Page]) -> None:
         assert said in text, said
     # The gravest finding comes first.
     assert text.index("duplicate-rows") < text.index("few-units")
+    assert "1 to 3, by lane" in text and "3 blank, 1,204 score > <b>" in text
 
 
 def test_nothing_is_fetched_and_nothing_runs(full: tuple[str, Page]) -> None:

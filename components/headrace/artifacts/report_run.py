@@ -289,12 +289,27 @@ def _stream(training: Values, validation: Values) -> list[list[dict[str, Any]]]:
             "Global batch", show.count(training.get("global_batch")),
             note=f"{batch} × {show.count(accumulation)} micro-batches" if accumulation else "",
         ),
+        row("Epochs", _epochs(training.get("stream") or {})),
+        row("Rows dropped", _dropped(training.get("stream") or {})),
         row("Parameters", show.short(training.get("parameters"))),
         row("Held-out documents", show.count(heldout.get("documents"))),
         row("Held-out digest", heldout.get("digest"), code=True),
         row("Plan hash", training.get("plan_hash"), code=True),
     ]  # fmt: skip
     return [column for column in (known(dataset_rows(data)), known(right)) if column]
+
+
+def _epochs(stream: Values) -> str:
+    """The epochs that lanes stand in at the end, from 1."""
+    low, high = stream.get("epochs") or (None, None)
+    if low is None or high is None:
+        return ""
+    return show.count(low + 1) if low == high else f"{show.count(low + 1)} to {show.count(high + 1)}, by lane"
+
+
+def _dropped(stream: Values) -> str:
+    counts = stream.get("dropped") or {}
+    return ", ".join(f"{show.count(n)} {why}" for why, n in sorted(counts.items()))
 
 
 def _validation(validation: Values) -> dict[str, Any] | None:
