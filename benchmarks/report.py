@@ -15,7 +15,7 @@ WHAT = {
     "headrace": "Headrace, as `headrace train` opens it",
     "limit": "the tokenizer alone, on the same strings in memory",
     "tokenizers": "Headrace with the fast tokenizer switched off",
-    "http": "Headrace over HTTP: 100 ms a request, 200 Mbit/s a connection",
+    "http": "the files of `grown-4000` over HTTP: 100 ms a request, 200 Mbit/s a connection",
     "rare": "Headrace on words of random letters",
     "rare-limit": "the tokenizer alone on words of random letters",
     "grown-4": "Headrace, 4 files of 15 MB of text",
