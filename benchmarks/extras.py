@@ -206,8 +206,7 @@ def _serve(folder: str, ports: Any) -> None:
 
 
 def http_source(corpus: Path) -> Iterator[int]:
-    """The files of `grown-4000`, of which nothing is read twice, over HTTP with latency, from a server in a process of
-    its own."""
+    """The files of `grown-4000`, none read twice, over HTTP with latency, from a server in a process of its own."""
     forked = multiprocessing.get_context("fork")
     ports = forked.Queue()
     folder = grown(corpus, 4_000)
