@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from headrace.artifacts.outcome import write_outcome
 from headrace.errors import EXIT_DONE, EXIT_FAILURE, HeadraceError, InputError
@@ -106,6 +106,15 @@ def ready(output_dir: Path) -> None:
 def _leave(output_dir: Path, code: int, error: str, remedy: str, **facts: Any) -> None:
     if int(os.environ.get("RANK", "0")) == 0:  # one rank speaks for a step
         write_outcome(output_dir, code, error, remedy, **facts)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process. After a failure at once: an upload that hangs, or a peer that is gone, is not waited for."""
+    if code == EXIT_DONE:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def explain(error: HeadraceError, *, debug: bool = False) -> int:

@@ -45,6 +45,10 @@ class AlreadyExists(HeadraceError):
     """An object that may be written once was there already."""
 
 
+class Taken(HeadraceError):
+    """Another live run has the place."""
+
+
 class Refused(HeadraceError):
     """A no-go verdict or a gate that refused: the answer, not a fault."""
 

@@ -7,10 +7,10 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import headrace
-from headrace.entry import explain
+from headrace.entry import explain, leave
 from headrace.errors import EXIT_DONE, EXIT_INPUT, HeadraceError, InputError
 
 
@@ -103,5 +103,10 @@ def _main_of(name: str) -> Callable[[Sequence[str]], int]:
     return main_of
 
 
+def command() -> NoReturn:
+    """The `headrace` script: `main` in a process of its own."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

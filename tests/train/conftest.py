@@ -112,8 +112,13 @@ def losses(output_dir: Path) -> list[tuple[int, float]]:
 
 def logged(output_dir: Path) -> list[dict[str, Any]]:
     """The whole log but for what a clock says."""
+    from headrace.train.health import CLOCKED
+
     history = strict(output_dir / "trainer_state.json")["log_history"]
-    return [{k: v for k, v in entry.items() if "per_s" not in k and "runtime" not in k} for entry in history]
+    return [
+        {k: v for k, v in entry.items() if k not in CLOCKED and "per_s" not in k and "runtime" not in k}
+        for entry in history
+    ]
 
 
 def command_line(output_dir: Path, flags: dict[str, Any], **changed: Any) -> list[str]:

@@ -28,6 +28,8 @@ from headrace.errors import AlreadyExists, HeadraceError, InputError
 # Connect and read; one attempt. Attempts together are bounded by the retry's own deadline.
 _TIMEOUT_S = (10.0, 60.0)
 _RETRY = DEFAULT_RETRY.with_timeout(120.0)
+# Shorter than a lease, so that it is known in time whether it was renewed.
+_LEASE_RETRY = DEFAULT_RETRY.with_timeout(20.0)
 _CHECK_S = 10.0
 
 
@@ -56,9 +58,14 @@ class GcsStore(Store):
         names = [self.prefix] if self.prefix else []
         return GcsStore(self.bucket_name, "/".join([*names, *(checked_name(p) for p in parts)]), self._clients)
 
+    def _bucket(self) -> Any:
+        return self._clients.get().bucket(self.bucket_name)
+
+    def _key(self, name: str) -> str:
+        return f"{self.prefix}/{checked_name(name)}" if self.prefix else checked_name(name)
+
     def _blob(self, name: str) -> Any:
-        key = f"{self.prefix}/{checked_name(name)}" if self.prefix else checked_name(name)
-        return self._clients.get().bucket(self.bucket_name).blob(key)
+        return self._bucket().blob(self._key(name))
 
     def write(self, name: str, data: bytes) -> None:
         with self._explained(f"write {name}"):
@@ -72,11 +79,56 @@ class GcsStore(Store):
                     data, timeout=_TIMEOUT_S, retry=_RETRY, checksum="crc32c", if_generation_match=0
                 )
             except api.PreconditionFailed as error:
-                # After a lost reply the client's own second attempt is refused although the first one landed.
-                blob.reload(timeout=_TIMEOUT_S, retry=_RETRY)
-                ours = base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
-                if blob.crc32c != ours or blob.size != len(data):
+                if not self._landed(blob, data):
                     raise AlreadyExists(f"{self.uri}/{name} exists already, with other content") from error
+
+    def read_at(self, name: str) -> tuple[bytes, int] | None:
+        """An object's bytes and generation; None when there is none of that name."""
+        with self._explained(f"read {name}"):
+            blob = self._bucket().get_blob(self._key(name), timeout=_TIMEOUT_S, retry=_RETRY)
+            if blob is None:
+                return None
+            try:
+                data: bytes = blob.download_as_bytes(
+                    timeout=_TIMEOUT_S, retry=_RETRY, checksum="crc32c", if_generation_match=blob.generation
+                )
+            except (api.NotFound, api.PreconditionFailed):  # replaced since: look again
+                return self.read_at(name)
+            return data, int(blob.generation)
+
+    def replace(self, name: str, data: bytes, generation: int) -> int:
+        """Put an object in the place of one generation of it, 0 for none; the new generation.
+
+        AlreadyExists when another generation is there with other content.
+        """
+        with self._explained(f"write {name}"):
+            blob = self._blob(name)
+            try:
+                blob.upload_from_string(
+                    data, timeout=_TIMEOUT_S, retry=_LEASE_RETRY, checksum="crc32c", if_generation_match=generation
+                )
+            except api.PreconditionFailed as error:
+                if not self._landed(blob, data):
+                    raise AlreadyExists(f"{self.uri}/{name} was replaced by another writer") from error
+            return int(blob.generation)
+
+    def delete_at(self, name: str, generation: int) -> None:
+        """Remove an object if it still has this generation."""
+        with self._explained(f"delete {name}"):
+            try:
+                self._blob(name).delete(timeout=_TIMEOUT_S, retry=_RETRY, if_generation_match=generation)
+            except (api.NotFound, api.PreconditionFailed):
+                return
+
+    @staticmethod
+    def _landed(blob: Any, data: bytes) -> bool:
+        """After a lost reply the client's own second attempt is refused although the first one landed."""
+        try:
+            blob.reload(timeout=_TIMEOUT_S, retry=_RETRY)
+        except api.NotFound:
+            return False
+        ours = base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
+        return bool(blob.crc32c == ours and blob.size == len(data))
 
     def read(self, name: str) -> bytes:
         with self._explained(f"read {name}", missing=name):

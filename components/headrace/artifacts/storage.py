@@ -112,12 +112,10 @@ class Store(ABC):
             progress,
             sizes,
         )
-        self._each(
-            lambda name: self.upload_file(folder / name, name),
-            [n for n in names if n == LAST],
-            progress,
-            sizes,
-        )
+        if LAST in sizes:
+            self.write_once(LAST, (folder / LAST).read_bytes())
+            if progress is not None:
+                progress(sizes[LAST])
         return names
 
     def download_folder(self, target: Path, names: Iterable[str] | None = None) -> None:

@@ -91,6 +91,8 @@ class TrainOptions:
     store: str | None = option(None, "folder or gs:// URI where checkpoints are committed (default: output_dir)")
     run_id: str | None = option(None, "name of the run (default: made at the first start)")
     fresh: bool = option(False, "start over in a new place; nothing is deleted")
+    commit_every_s: float = option(600.0, "seconds after which a checkpoint is committed beside --save_steps; 0: never")
+    grace_s: float = option(25.0, "seconds from SIGTERM until the process is killed: it commits when that fits")
     global_batch_size: int | None = option(
         None, "samples a step over all ranks (default: per-device batch x accumulation x ranks)"
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headrace.entry import run_command
+from headrace.entry import leave, run_command
 from headrace.options import Options
 
 EXAMPLE = """  headrace train --dataset_name HuggingFaceFW/fineweb --dataset_config_name CC-MAIN-2024-10 \\
@@ -36,4 +35,4 @@ def _work(options: Options, output_dir: Path) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ class Batches:
         self._names = ("input_ids", "labels", *(("position_ids",) if positions else ()))
         self.tokens = self.samples = 0
         """What this process was given, filler left out."""
+        self.waited_s = 0.0
+        """Seconds spent in waiting for the stream."""
         self.ended = False
         """Whether this rank's lanes have nothing left after the step that was given last."""
 
@@ -32,7 +35,9 @@ class Batches:
         return self
 
     def __next__(self) -> dict[str, torch.Tensor]:
+        began = time.monotonic()
         micro = next(self.stream)
+        self.waited_s += time.monotonic() - began
         self.tokens += micro.tokens
         self.samples += int((micro.labels != IGNORED).any(axis=1).sum())
         self.ended = micro.ended

@@ -76,6 +76,9 @@ def _check_numbers(options: Options) -> None:
         raise InputError(f"--max_steps is {steps}; expected 1 or more (-1: by --num_train_epochs)")
     if steps == -1 and not epochs > 0:
         raise InputError(f"--num_train_epochs is {epochs}; expected more than 0")
+    for name, least in (("commit_every_s", options.train.commit_every_s), ("grace_s", options.train.grace_s)):
+        if least < 0:
+            raise InputError(f"--{name} is {least:g}; expected 0 or more seconds")
     if options.train.torch_threads is not None and options.train.torch_threads < 1:
         raise InputError(f"--torch_threads is {options.train.torch_threads}; expected 1 or more")
 

@@ -11,8 +11,8 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,18 @@ from headrace.artifacts.checkpoint import (
     read_commit,
     verify,
 )
-from headrace.artifacts.files import read_json, write_json
+from headrace.artifacts.files import canonical_json, parse_json, read_json, write_json
+from headrace.artifacts.lease import Lease, hold
 from headrace.artifacts.outcome import OUTCOME, PROGRESS
 from headrace.artifacts.storage import LocalStore, Store, open_store
-from headrace.errors import DamagedCheckpoint, InputError
+from headrace.errors import DamagedCheckpoint, HeadraceError, InputError
 from headrace.options import Options
 from headrace.stream.ledger import FOLDER
 
 log = logging.getLogger(__name__)
 
-DATA_STATE = "data_state.json"
-VERSION = 1
+DATA_STATE, RUN = "data_state.json", "run.json"
+VERSION = 2
 _REMOTE = re.compile(r"checkpoint-(\d+)/" + re.escape(COMMIT))
 
 
@@ -48,15 +49,36 @@ class Resume:
     folder: Path
     record: CommitRecord
     state: dict[str, Any]
+    named: bool = False
+    """Whether --resume_from_checkpoint named it, and nothing was trained since."""
+
+    @property
+    def started_from(self) -> str | None:
+        """What the commits to come say of where the run began to write here."""
+        found: str | None = self.record.hash if self.named else self.state["started_from"]
+        return found
 
 
 class Checkpoints:
     """The places of one run: its output folder, and the store beside it when there is one."""
 
-    def __init__(self, output_dir: Path, store: str | None, keep: int | None) -> None:
+    def __init__(self, output_dir: Path, store: str | None, keep: int | None, commit_every_s: float = 0.0) -> None:
         self.output_dir = output_dir
         self.store = _other_store(output_dir, store)
+        self.commit_every_s = commit_every_s
         self._keep = keep
+        self._interim: set[str] = set()
+        self._leases: list[Lease] = []
+
+    def hold(self, run_id: str | None, lost: Callable[[HeadraceError], None]) -> None:
+        """Keep other runs out of the output folder and the store; Taken names the run that is there."""
+        for store in (LocalStore(self.output_dir), *([self.store] if self.store else [])):
+            self._leases.append(hold(store, run_id, lost=lost))
+
+    def release(self) -> None:
+        """Let other runs in."""
+        while self._leases:
+            self._leases.pop().release()
 
     @property
     def shown(self) -> str:
@@ -69,12 +91,15 @@ class Checkpoints:
         InputError when one was asked for that is not there, or starting over would mix two runs in one place.
         """
         asked = options.training.get("resume_from_checkpoint")
+        run_id = self.recorded_run()
+        if run_id is not None and options.train.run_id not in (None, run_id) and not options.train.fresh:
+            raise self._other_run(self.shown, run_id, options.train.run_id)
         word = str(asked).lower() if asked is not None else ""
         if options.train.fresh or word in ("false", "no", "0"):
             self._refuse_used_place("--fresh" if options.train.fresh else f"--resume_from_checkpoint {asked}")
             return None
         if asked is None or word in ("true", "yes", "1"):
-            found = next(self._good(), None)
+            found = next(self._good(run_id), None)
             if found is None and asked is not None:
                 raise InputError(
                     f"there is no committed checkpoint in {self.shown} to go on from",
@@ -82,14 +107,36 @@ class Checkpoints:
                 )
         else:
             found = self._named(str(asked))
+            # The same command again: what it has done since it began there counts.
+            later = (r for r in self._good(run_id) if r.state["started_from"] == found.record.hash)
+            found = next(later, replace(found, named=True))
         if found is not None and options.train.run_id not in (None, found.state["run_id"]):
-            raise InputError(
-                f"{found.folder} is of the run {found.state['run_id']}; --run_id is {options.train.run_id}",
-                "leave out --run_id to go on with that run, or name a new --output_dir (and --store)",
-            )
+            raise self._other_run(str(found.folder), found.state["run_id"], options.train.run_id)
         if found is not None:
+            if found.state["interim"]:
+                self._interim.add(found.folder.name)
             self._take_up_ledger(found.folder)
         return found
+
+    def recorded_run(self) -> str | None:
+        """The run that began in this place, also when it has not committed anything yet."""
+        for place in (*([self.store] if self.store else []), LocalStore(self.output_dir)):
+            if place.exists(RUN):
+                return str(parse_json(place.read(RUN), f"{place.uri}/{RUN}")["run_id"])
+        return None
+
+    def record_run(self, run_id: str) -> None:
+        """Note which run this place belongs to."""
+        for place in (LocalStore(self.output_dir), *([self.store] if self.store else [])):
+            if not place.exists(RUN) or parse_json(place.read(RUN), RUN)["run_id"] != run_id:
+                place.write(RUN, canonical_json({"run_id": run_id}))
+
+    @staticmethod
+    def _other_run(place: str, run_id: str, asked: str | None) -> InputError:
+        return InputError(
+            f"{place} is of the run {run_id}; --run_id is {asked}",
+            "leave out --run_id to go on with that run, or name a new --output_dir (and --store)",
+        )
 
     def _take_up_ledger(self, folder: Path) -> None:
         """Bring what earlier starts wrote in the store, or beside a checkpoint of another folder."""
@@ -111,8 +158,8 @@ class Checkpoints:
                 + f"; without {flag} the run goes on",
             )
 
-    def _good(self) -> Iterator[Resume]:
-        """Checkpoints to go on from, newest first; why others are passed over is logged."""
+    def _good(self, run_id: str | None) -> Iterator[Resume]:
+        """Checkpoints of a run to go on from, newest first; why others are passed over is logged."""
         local = committed(self.output_dir)
         for reason in local.passed_over:
             log.warning("passed over: %s", reason)
@@ -124,9 +171,13 @@ class Checkpoints:
                 except DamagedCheckpoint as error:
                     log.warning("passed over: %s", error.message)
                     continue
-                if found is not None:
-                    yield found
-                    break
+                if found is None:
+                    continue
+                if run_id is not None and found.state["run_id"] != run_id:
+                    log.warning("passed over: %s is of the run %s", found.folder, found.state["run_id"])
+                    continue
+                yield found
+                break
 
     def _remote_steps(self) -> list[int]:
         if self.store is None:
@@ -167,30 +218,36 @@ class Checkpoints:
         if self.store is not None:
             self.store.child(FOLDER).upload_folder(self.output_dir / FOLDER)
             there = self.store.child(folder.name)
-            there.delete(COMMIT)  # of an earlier attempt: it must not vouch for a mixture
-            there.upload_folder(folder)
+            if not _holds(there, record):
+                there.delete(COMMIT)  # of an earlier attempt: it must not vouch for a mixture
+                there.upload_folder(folder)
         log.info("committed %s", f"{self.store.uri}/{folder.name}" if self.store else folder)
         self._prune({folder, *([best] if best else [])})
+        if state["interim"]:
+            self._interim.add(folder.name)
         return record
 
     def _prune(self, protected: set[Path]) -> None:
-        """Remove the oldest committed checkpoints beyond the limit; the one just written is among those kept."""
-        if not self._keep or self._keep < 1:
-            return
+        """Remove commits made by time, and the oldest beyond the limit; never the one just written."""
         names = {path.name for path in protected}
-        found = [folder for folder, _ in committed(self.output_dir).found]
-        spare = [folder for folder in reversed(found) if folder.name not in names]
-        for folder in spare[: max(0, len(found) - self._keep)]:
-            make_room(folder)
+        here = [folder.name for folder, _ in reversed(committed(self.output_dir).found)]
+        for name in self._spare(here, names):
+            make_room(self.output_dir / name)
         if self.store is None:
             return
-        steps = sorted(self._remote_steps())
-        old = [f"checkpoint-{s}" for s in steps if f"checkpoint-{s}" not in names]
-        for name in old[: max(0, len(steps) - self._keep)]:
+        for name in self._spare([f"checkpoint-{s}" for s in sorted(self._remote_steps())], names):
             there = self.store.child(name)
             there.delete(COMMIT)
             for file in there.names():
                 there.delete(file)
+
+    def _spare(self, oldest_first: list[str], protected: set[str]) -> list[str]:
+        interim = [n for n in oldest_first if n in self._interim and n not in protected]
+        if not self._keep or self._keep < 1:
+            return interim
+        others = [n for n in oldest_first if n not in interim]
+        removable = [n for n in others if n not in protected]
+        return interim + removable[: max(0, len(others) - self._keep)]
 
     def publish(self, names: list[str], *, step: int, plan_hash: str, ledger_head: str) -> CommitRecord:
         """Commit the final model in the output folder, and put it at the top of the store."""
@@ -212,6 +269,11 @@ def _other_store(output_dir: Path, store: str | None) -> Store | None:
     opened = open_store(store)
     same = isinstance(opened, LocalStore) and opened.folder.resolve() == output_dir.resolve()
     return None if same else opened
+
+
+def _holds(store: Store, record: CommitRecord) -> bool:
+    """Whether a store has this very checkpoint, committed: the reply to an earlier attempt was lost."""
+    return store.exists(COMMIT) and parse_json(store.read(COMMIT), store.uri).get("hash") == record.hash
 
 
 def _read(folder: Path) -> Resume:

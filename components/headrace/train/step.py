@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.artifacts.checkpoint import COMMIT
 from headrace.artifacts.files import read_json
-from headrace.errors import HeadraceError, InputError
+from headrace.errors import HeadraceError, InputError, Preempted
 from headrace.options import Options, training_value
 from headrace.stream.batches import RankStream
 from headrace.stream.order import exact_world_sizes, tail
@@ -22,7 +22,9 @@ from headrace.train import finish
 from headrace.train.arguments import set_threads, training_arguments
 from headrace.train.check import Checked, check
 from headrace.train.checkpoints import Checkpoints, Resume, finished_step
+from headrace.train.committer import Committer
 from headrace.train.data import Data, open_stream, prepare
+from headrace.train.preemption import AGAIN, Interrupted, Stopping
 from headrace.train.ranks import Ranks
 from headrace.train.record import RECORD
 
@@ -41,21 +43,27 @@ EFFICIENT = 0.9
 def run(options: Options, output_dir: Path) -> dict[str, Any]:
     """Train, or go on training, and leave the final model in the folder; facts for `outcome.json`.
 
-    Run again after it ended, it changes nothing. Prints a summary on rank 0.
+    Run again after it ended, it changes nothing. Prints a summary on rank 0. Preempted after SIGTERM or SIGUSR1.
     """
+    stopping = Stopping(options.train.grace_s).listen()
     checked = check(options)
     threads = set_threads(options)
     args = training_arguments(options, output_dir)
     ranks = Ranks(args.world_size, args.process_index)
     log.info("%d rank(s), %d torch threads each, on %s", ranks.world_size, threads, args.device)
     try:
-        facts = Run(options, output_dir, checked, args, ranks).run()
+        facts = Run(options, output_dir, checked, args, ranks, stopping).run()
     except HeadraceError as error:
         if ranks.rank > 0 and error is not ranks.shared:  # an error of this rank alone: nobody else tells
             log.error("rank %d: %s", ranks.rank, error.message)
         raise
     ranks.close()
     return facts
+
+
+def _committed(committer: Committer) -> None:
+    committer.wait()
+    committer.check()
 
 
 @dataclass
@@ -67,17 +75,27 @@ class Run:
     checked: Checked
     args: TrainingArguments
     ranks: Ranks
+    stopping: Stopping
 
     def run(self) -> dict[str, Any]:
         """Prepare, train what is left to train, finish."""
         from headrace.train.progress import Reporter
 
         reporter = Reporter(self.output_dir, shown=not self.args.disable_tqdm, speaks=self.ranks.rank == 0)
+        train = self.options.train
         checkpoints = Checkpoints(
-            self.output_dir, self.options.train.store, self.options.training.get("save_total_limit")
+            self.output_dir, train.store, self.options.training.get("save_total_limit"), train.commit_every_s
         )
         if checkpoints.store is not None:
             self.ranks.together(checkpoints.store.check_writable)
+        committer = Committer()
+        self.ranks.together(lambda: checkpoints.hold(train.run_id, committer.fail))
+        try:
+            return self._in_place(checkpoints, committer, reporter)
+        finally:
+            checkpoints.release()
+
+    def _in_place(self, checkpoints: Checkpoints, committer: Committer, reporter: Reporter) -> dict[str, Any]:
         resume = self._resume(checkpoints)
         state = resume.state if resume else None
         data = self.ranks.together(
@@ -93,7 +111,7 @@ class Run:
             shown = finish.summary(record, str(self.output_dir))
             facts = finish.outcome(record, self.output_dir, resumed=None)
             return self._say(f"{shown}\nnothing left to train: the run had ended", facts)
-        return self._with_model(checkpoints, data, resume, reporter)
+        return self._with_model(checkpoints, committer, data, resume, reporter)
 
     def _resume(self, checkpoints: Checkpoints) -> Resume | None:
         if not self.checked.train:
@@ -125,7 +143,7 @@ class Run:
         return self.ranks.together(look)
 
     def _with_model(
-        self, checkpoints: Checkpoints, data: Data, resume: Resume | None, reporter: Reporter
+        self, checkpoints: Checkpoints, committer: Committer, data: Data, resume: Resume | None, reporter: Reporter
     ) -> dict[str, Any]:
         from transformers.utils import logging as hf_logging
 
@@ -142,21 +160,47 @@ class Run:
         )  # fmt: skip
         try:
             self._aim(data, stream)
-            trainer = self._trainer(model, checkpoints, data, resume, stream, reporter)
+            trainer = self._trainer(model, checkpoints, committer, data, resume, stream, reporter)
             if not self.checked.train:
                 return self._evaluate_only(trainer)
-            metrics = self._train(trainer, data, resume)
+            self.ranks.together(lambda: checkpoints.record_run(trainer.frozen.run_id))
+            self.stopping.noted()
+            try:
+                metrics = self._train(trainer, data, resume)
+                self.ranks.together(lambda: _committed(committer))
+                if self.ranks.any(self.stopping.asked):
+                    raise Interrupted
+            except Interrupted:
+                raise self._preempted(trainer, checkpoints, resume) from None
             if not metrics["train_tokens"]:
                 raise InputError(
                     "there is no document to train on: all rows are blank or held out",
                     "look at `headrace validate`'s report, or lower --heldout_fraction",
                 )
-            record = self._finish(trainer, checkpoints, data, stream, metrics)
+            try:
+                record = self._finish(trainer, checkpoints, data, stream, metrics)
+            except Interrupted:
+                raise self._preempted(trainer, checkpoints, resume) from None
         finally:
             stream.close()
         reporter.update("finished", 1, 1, "models")
         facts = finish.outcome(record, self.output_dir, resumed=str(resume.folder) if resume else None)
         return self._say(finish.summary(record, str(self.output_dir)), facts)
+
+    def _preempted(self, trainer: StreamTrainer, checkpoints: Checkpoints, resume: Resume | None) -> Preempted:
+        """Wait for the commit under way as long as there is time; what to say of it, on all ranks."""
+
+        def wait() -> int | None:
+            trainer.committer.wait(max(0.0, self.stopping.left_s()))
+            trainer.committer.check()
+            newest = trainer.committer.newest
+            return newest if newest is not None or resume is None else resume.record.step
+
+        newest, name = self.ranks.together(wait), self.ranks.together(lambda: self.stopping.signal or "a signal")
+        where = (
+            f"the newest commit is {checkpoints.shown}/checkpoint-{newest}" if newest else "nothing is committed yet"
+        )
+        return Preempted(f"stopped by {name} after step {trainer.state.global_step}; {where}", AGAIN)
 
     def _aim(self, data: Data, stream: RankStream) -> None:
         """Give Trainer the steps and the accumulation that the plan has, and say what that overrides."""
@@ -192,6 +236,7 @@ class Run:
         self,
         model: PreTrainedModel,
         checkpoints: Checkpoints,
+        committer: Committer,
         data: Data,
         resume: Resume | None,
         stream: RankStream,
@@ -206,24 +251,29 @@ class Run:
         state = resume.state if resume else None
         batches = Batches(stream, self.args.device, positions=takes_positions(model))
         frozen = Frozen(
-            run_id=state["run_id"] if state else self.ranks.together(self._new_run_id),
+            run_id=state["run_id"] if state else self.ranks.together(lambda: self._new_run_id(checkpoints)),
             plan=data.plan.to_json(),
             plan_hash=data.plan.hash,
             horizon=data.horizon,
             samples=state["samples"] if state else self._samples_before(model),
+            started_from=resume.started_from if resume else None,
         )
         tokenizer, folder = open_tokenizer(self.options)
         share_pad(model, tokenizer)
         return StreamTrainer(
             model=model, args=self.args, processing_class=tokenizer, tokenizer_file=folder / "tokenizer.json",
             callbacks=[Bar(reporter, batches, self.ranks.world_size)],
-            batches=batches, ranks=self.ranks, checkpoints=checkpoints, frozen=frozen, state=state,
-            keeper=Keeper(self.output_dir, self.ranks, stream),
+            batches=batches, ranks=self.ranks, checkpoints=checkpoints, committer=committer, stopping=self.stopping,
+            frozen=frozen, state=state, keeper=Keeper(self.output_dir, self.ranks, stream),
             score=self._scorer(data, reporter) if self.checked.evaluate else None,
         )  # fmt: skip
 
-    def _new_run_id(self) -> str:
-        return self.options.train.run_id or time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+    def _new_run_id(self, checkpoints: Checkpoints) -> str:
+        return (
+            self.options.train.run_id
+            or checkpoints.recorded_run()
+            or time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+        )
 
     def _samples_before(self, model: PreTrainedModel) -> list[dict[str, str]]:
         from headrace.train.samples import before
@@ -234,11 +284,16 @@ class Run:
     def _scorer(self, data: Data, reporter: Reporter) -> Callable[[Any], Any]:
         from headrace.scoring.score import score_documents
 
+        def progress(phase: str, done: int, total: int | None, unit: str) -> None:
+            reporter.update(phase, done, total, unit)
+            if self.checked.train and self.ranks.any(self.stopping.asked):
+                raise Interrupted
+
         def score(model: Any) -> Any:
             return score_documents(
                 model, self.checked.encoder, data.eval_texts,
                 block=data.plan.block, batch_size=self.args.eval_batch_size, device=self.args.device,
-                progress=reporter.update,
+                progress=progress,
             )  # fmt: skip
 
         return score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     PreTrainedModel,
@@ -25,13 +27,28 @@ from transformers import (
 from transformers.trainer_utils import SaveStrategy
 
 from headrace.artifacts.files import finite
+from headrace.errors import InputError
 from headrace.scoring.scores import Scores
 from headrace.stream.steps import merge_states
 from headrace.train.batches import Batches
 from headrace.train.checkpoints import VERSION, Checkpoints, as_json, make_room
+from headrace.train.committer import Committer, disk_error
 from headrace.train.data import Horizon
+from headrace.train.health import (
+    FP16_PATIENCE,
+    Clock,
+    Losses,
+    Watch,
+    Watchdog,
+    flops_per_token,
+    memory_mb,
+    peak_flops,
+)
 from headrace.train.keeper import Keeper
+from headrace.train.preemption import Interrupted, Stopping
 from headrace.train.ranks import Ranks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,8 @@ class Frozen:
     horizon: Horizon
     samples: list[dict[str, str]]
     """Prompts and what the untrained model made of them."""
+    started_from: str | None
+    """Commit hash of the checkpoint that --resume_from_checkpoint named when the run began to write here."""
 
 
 class StreamTrainer(Trainer):
@@ -58,6 +77,8 @@ class StreamTrainer(Trainer):
         batches: Batches,
         ranks: Ranks,
         checkpoints: Checkpoints,
+        committer: Committer,
+        stopping: Stopping,
         keeper: Keeper,
         frozen: Frozen,
         state: Mapping[str, Any] | None,
@@ -68,7 +89,15 @@ class StreamTrainer(Trainer):
         # Trainer asks for an evaluation set before it lets anyone evaluate.
         super().__init__(eval_dataset=[] if score is not None else None, **how)
         self.batches, self.ranks, self.checkpoints, self.frozen = batches, ranks, checkpoints, frozen
-        self.keeper = keeper
+        self.keeper, self.committer, self.stopping = keeper, committer, stopping
+        self.clock, self._losses = Clock(), Losses(self.args.device)
+        self._watch = Watch(patience=FP16_PATIENCE if self.args.fp16 else 1)
+        self.watchdog = Watchdog()
+        self._peak = peak_flops(self.args.device) if self.args.bf16 or self.args.fp16 else None
+        self._flops = flops_per_token(self.module, self.batches.stream.plan.block)
+        self._stop = self._due = self._interim = self._unscored = False
+        self._saved, self._written_s = -1, 0.0
+        self._committed_at = time.monotonic()
         self._score, self._resumed, self._tokenizer_file = score, state, tokenizer_file
         self._started = self._logged_at = time.monotonic()
         self._tokens_logged = 0
@@ -78,8 +107,9 @@ class StreamTrainer(Trainer):
             self.compute_loss_func = _loss
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
-        # First, so that Trainer's own flow sees the last step as the last.
+        # First, so that Trainer's own flow sees the last step as the last; the other after it, to overrule it.
         self.callback_handler.callbacks.insert(0, _Flow(self))
+        self.add_callback(_Overruling(self))
         self.add_callback(keeper)
 
     @property
@@ -111,8 +141,11 @@ class StreamTrainer(Trainer):
             tokens, samples = self.counted()
             now = time.monotonic()
             if "loss" in logs:
-                logs["tokens"] = tokens
-                logs["tokens_per_s"] = (tokens - self._tokens_logged) / max(now - self._logged_at, 1e-9)
+                speed = (tokens - self._tokens_logged) / max(now - self._logged_at, 1e-9)
+                logs |= {"tokens": tokens, "tokens_per_s": speed, **self._waits()}
+                logs["memory_mb"] = memory_mb(self.args.device)
+                if self._peak:
+                    logs["mfu"] = self._flops * speed / (self._peak * self.ranks.world_size)
                 self._tokens_logged, self._logged_at = tokens, now
             else:
                 self._correct_totals(logs, tokens, samples)
@@ -120,6 +153,10 @@ class StreamTrainer(Trainer):
         logs.clear()
         logs.update(plain)
         super().log(logs, start_time)
+
+    def _waits(self) -> dict[str, float]:
+        self.clock.waited_s, self.batches.waited_s = self.batches.waited_s, 0.0
+        return self.clock.take()
 
     def _correct_totals(self, logs: dict[str, Any], tokens: int, samples: int) -> None:
         # Trainer's own figures are of this call alone, which after a resume is not the run.
@@ -137,6 +174,7 @@ class StreamTrainer(Trainer):
         if self._score is None:
             raise RuntimeError("this training was set up without documents to evaluate on")
         begun = time.monotonic()
+        self.watchdog.doing("scoring held-out documents")
         scores = self._score(self.module)
         tokens = int(scores.tokens.sum())
         loss = float(scores.loss.sum()) / tokens
@@ -152,6 +190,8 @@ class StreamTrainer(Trainer):
         }
         metrics = finite({f"{metric_key_prefix}_{name}": value for name, value in found.items()})
         self.evaluated = (self.state.global_step, dict(metrics))
+        self.clock.scored_s += seconds
+        self.watchdog.beat(self.state.global_step, whole=False)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -162,16 +202,106 @@ class StreamTrainer(Trainer):
             # transformers writes the same ids another way; the plan knows a tokenizer by its file.
             shutil.copyfile(self._tokenizer_file, Path(output_dir or str(self.args.output_dir)) / "tokenizer.json")
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._losses.add(loss)
+        return loss
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+        except Interrupted:
+            self._unscored, self._interim = True, not self.control.should_save
+            if not self.ranks.together(self.fits):
+                raise
+            self._save_checkpoint(self.model_wrapped, None)
+            raise
+        if self._stop or (self._saved == self.state.global_step and self.ranks.any(self.stopping.asked)):
+            raise Interrupted
+
+    def fits(self) -> bool:
+        """Whether a commit ends before the process is killed, as far as the last one tells."""
+        self.committer.wait(max(0.0, self.stopping.left_s()))
+        return (self.committer.last_s or 0.0) + self._written_s < self.stopping.left_s()
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = self.checkpoints.output_dir / f"checkpoint-{self.state.global_step}"
-        self.ranks.together(lambda: make_room(folder))
-        super()._save_checkpoint(model, trial)
-        self.keeper.seal(self.state.global_step)
+        step, began = self.state.global_step, time.monotonic()
+        if self._saved == step:
+            return
+        self.watchdog.doing("writing a checkpoint")
+        folder = self.checkpoints.output_dir / f"checkpoint-{step}"
+        self.ranks.together(lambda: self._make_way(folder))
+        failed = None
+        try:
+            super()._save_checkpoint(model, trial)
+            self.keeper.seal(step)
+        except (OSError, SafetensorError, RuntimeError) as error:  # a full disk, in the words of three libraries
+            failed = error
+        if self.ranks.any(failed is not None):
+            self.ranks.together(lambda: make_room(folder))
+            raise disk_error(str(folder), failed or OSError("another rank could not write its part")) from failed
         state = self._data_state()  # asks all ranks: their parts of the ledger are on the disk now
+        self._written_s = time.monotonic() - began
         best = Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
-        self.ranks.together(
-            lambda: self.checkpoints.commit(folder, state, best, self.keeper.head(self.state.global_step))
+        self.ranks.together(lambda: self._submit(folder, state, best))
+        self._saved, self._committed_at, self._interim = step, time.monotonic(), False
+        self.clock.paused_s += time.monotonic() - began
+        self.watchdog.beat(step, whole=False)
+
+    def _make_way(self, folder: Path) -> None:
+        self.committer.wait()
+        self.committer.check()
+        make_room(folder)
+
+    def _submit(self, folder: Path, state: Mapping[str, Any], best: Path | None) -> None:
+        head = self.keeper.head(int(state["step"]))
+        self.committer.submit(int(state["step"]), lambda: self.checkpoints.commit(folder, state, best, head))
+
+    def end_step(self) -> bool:
+        """Agree with all ranks on what follows a step: to stop, to commit, to give up. Whether no lane has more."""
+        step = self.state.global_step
+        self.clock.steps += 1
+        self.watchdog.beat(step)
+        self.watchdog.doing("waiting for data, or in the step itself")
+        # Nothing is committed before the loss that led to it is known.
+        saves = step >= self.state.max_steps or step % max(1, int(self.state.save_steps or 1)) == 0
+        first = self.ranks.rank == 0
+        every = self.checkpoints.commit_every_s
+        due = first and every > 0 and self.args.save_strategy != SaveStrategy.NO
+        due = due and self.committer.idle and time.monotonic() - self._committed_at > every
+        asked, going, failed, late = self.ranks.total(
+            [self.stopping.asked, not self.batches.ended, first and self.committer.failed, due]
         )
+        if failed:
+            self.ranks.together(self.committer.check)
+        known = self._losses.end(step, now=saves or asked > 0 or late > 0)
+        for s, loss in known:
+            self._judge(s, self.ranks.total([loss])[0] / self.ranks.world_size)
+        self._stop, self._due = asked > 0, late > 0
+        return going == 0
+
+    def overrule(self, control: TrainerControl) -> None:
+        """Commit when it is time to; when asked to stop, commit if that fits, and leave the evaluation for later."""
+        if self._due and not control.should_save:
+            self._interim = control.should_save = True
+        if self._stop:
+            self._unscored = control.should_evaluate
+            control.should_evaluate = False
+            if self.args.save_strategy != SaveStrategy.NO:
+                self._interim = not control.should_save
+                control.should_save = self.ranks.together(self.fits)
+
+    def _judge(self, step: int, loss: float) -> None:
+        look = f"headrace peek {self.checkpoints.output_dir} --step {step}"
+        if self._watch.unbearable(loss):
+            raise InputError(
+                f"the loss of step {step} is {loss}: the training has diverged, and nothing after it is committed",
+                f"see what it trained: {look}; then try a lower --learning_rate, more --warmup_steps, "
+                "--max_grad_norm 1, or bf16 in place of fp16",
+            )
+        usual = self._watch.spike(step, loss)
+        if usual is not None:
+            log.warning("the loss of step %d is %.4f, usually %.4f; see what it trained: %s", step, loss, usual, look)
 
     def dropped(self) -> dict[str, int]:
         """Rows that were passed over since the first start, by the reason; asks all ranks."""
@@ -206,6 +336,9 @@ class StreamTrainer(Trainer):
             "world_size": self.ranks.world_size,
             "sharded": bool(self.is_fsdp_enabled or self.is_deepspeed_enabled),
             "dropped": dropped,
+            "interim": self._interim,
+            "unscored": self._unscored,
+            "started_from": self.frozen.started_from,
             "trained": {"tokens": tokens, "samples": samples, "seconds": self.seconds()},
             "loss": {
                 "total": as_json(self._total_loss_scalar),
@@ -218,7 +351,9 @@ class StreamTrainer(Trainer):
     def begin(self) -> None:
         """Take up the running loss and the clocks where the data state left them."""
         now = time.monotonic()
-        self._started = self._logged_at = now
+        self._started = self._logged_at = self._committed_at = now
+        self.clock = Clock()
+        self.watchdog.start()
         # The flags of this start, not the checkpoint's.
         self.state.compute_steps(self.args, self.args.max_steps)  # type: ignore[no-untyped-call]
         if self._resumed is None:
@@ -230,6 +365,8 @@ class StreamTrainer(Trainer):
         self._total_loss_scalar = math.nan if loss["total"] is None else loss["total"]
         self._globalstep_last_logged = loss["last_logged"]
         self._initial_global_step = 0
+        if self._resumed["unscored"]:  # stopped in the evaluation that belongs to this step
+            self._determine_best_metric(metrics=self._evaluate(None, None), trial=None)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # The model was made from the checkpoint; only what is sharded is filled in now.
@@ -252,15 +389,28 @@ class _Flow(TrainerCallback):
         self._trainer.begin()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
-        horizon = self._trainer.frozen.horizon
+        ended, horizon = self._trainer.end_step(), self._trainer.frozen.horizon
         if horizon.epochs is not None:
-            ended = self._trainer.ranks.all(self._trainer.batches.ended)
             state.max_steps = state.global_step if ended else max(horizon.steps, state.global_step + 1)
         # Trainer counts from the start of this process.
         state.epoch = (horizon.epochs or 1) * state.global_step / horizon.steps
         if state.global_step >= state.max_steps and args.save_strategy == SaveStrategy.STEPS:
             control.should_save = True
         return control
+
+
+class _Overruling(TrainerCallback):
+    """Has the last word on what follows a step, after Trainer's own flow."""
+
+    def __init__(self, trainer: StreamTrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
+        self._trainer.overrule(control)
+        return control
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._trainer.watchdog.stop()
 
 
 def _loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
