@@ -56,6 +56,7 @@ def pipeline(
             heldout=looked.outputs["heldout"],
             duplicates=looked.outputs["duplicates"],
             store=store,
+            job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             **data,
         )
         trained.set_caching_options(False)

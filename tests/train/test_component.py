@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kfp import dsl
 
-from headrace.artifacts.checkpoint import CheckpointRef, fetch
+from headrace.artifacts.checkpoint import COMMIT, CheckpointRef, fetch
 from headrace.artifacts.files import read_json, write_json
 from headrace.errors import InputError
 from headrace.inputs import open_heldout, open_manifest, open_reader
 from headrace.options import parse_mapping
 from headrace.train.component import train as component
 from tests.artifact_of import artifact
+from tests.train.conftest import Train, environment, sha
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +86,50 @@ def test_a_limit_meant_for_evaluation_is_not_refused_here(
 def test_a_mistake_is_raised(flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="dataset_block_size is 4096"):
         call({**flags, "dataset_block_size": 4096}, looked, tmp_path)
+
+
+def test_a_retry_of_what_failed_for_good_stops_at_once(
+    flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path
+) -> None:
+    kept = {"store": str(tmp_path / "kept"), "job": "one"}
+    with pytest.raises(InputError, match="dataset_block_size is 4096"):
+        call({**flags, "dataset_block_size": 4096}, looked, tmp_path, **kept)
+    with pytest.raises(InputError, match=r"an earlier attempt failed for good: .*4096"):
+        call(flags, looked, tmp_path, **kept)
+    call(flags, looked, tmp_path, **{**kept, "job": "two"})  # submitted anew
+
+
+LAUNCHER = """
+import json, subprocess, sys
+# Like kfp's launcher: hands on no signal, and whatever the child's code was, its own is 1.
+sys.exit(1 if subprocess.run([sys.executable, "-c", sys.argv[1], *sys.argv[2:]]).returncode else 0)
+"""
+WRAPPED = """
+import json, sys
+from pathlib import Path
+from headrace.train.attendant import attend
+attend(json.loads(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_under_a_parent_like_kfps_launcher_it_goes_on_in_place(
+    train: Train, flags: dict[str, Any], tmp_path: Path
+) -> None:
+    long = {**flags, "max_steps": 400, "save_steps": 100}
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    train(whole, max_steps=400, save_steps=100)
+    out.mkdir()
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, WRAPPED, json.dumps(long), str(out)], env=environment(), stderr=subprocess.PIPE
+    )
+    hit = False
+    while launcher.poll() is None:
+        if not hit and (out / "checkpoint-100" / COMMIT).is_file():
+            owner = json.loads((out / ".headrace.lock").read_text())
+            os.kill(owner["pid"], signal.SIGUSR1)  # the training alone, as a scheduler's agent does
+            hit = True
+        time.sleep(0.005)
+    said = launcher.communicate()[1].decode()
+    assert hit and launcher.returncode == 0, said
+    assert said.count("going on from") == 1
+    assert sha(out / "model.safetensors") == sha(whole / "model.safetensors")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headrace.artifacts.checkpoint import COMMIT, fetch, read_commit
 from headrace.artifacts.storage import open_store
 from headrace.errors import InputError
+from tests.servers.faultproxy import FaultProxy, Kind
 from tests.servers.gcs import GcsServer
 from tests.train.conftest import Train, losses, sha, strict
 
@@ -69,6 +73,43 @@ def test_a_bucket_that_is_not_there_is_refused_before_anything_is_done(train: Tr
     with pytest.raises(InputError):
         train(tmp_path / "out", store="gs://no-such-bucket/x")
     assert not list((tmp_path / "out").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("kind", ["status", "reset", "drop_reply", "reset_mid"])
+def test_faults_while_uploading_change_nothing(
+    kind: Kind, server: GcsServer, train: Train, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"gs://runs/{secrets.token_hex(4)}"
+    with FaultProxy(server.url) as proxy:
+        for key, value in server.env(endpoint=proxy.url).items():
+            monkeypatch.setenv(key, value)
+        faults = [proxy.add(match, kind, times=3) for match in ("POST /upload", "GET /storage/v1/b/runs/o")]
+        train(tmp_path / "out", store=uri, do_eval=True)
+        assert any(fault.hits for fault in faults)
+        for step in (2, 4, 6):
+            found = fetch(f"{uri}/checkpoint-{step}", tmp_path / "scratch").folder  # checks every digest
+            assert sha(found / "model.safetensors") == sha(finished / f"checkpoint-{step}" / "model.safetensors")
+
+
+def test_a_store_that_refuses_midway_ends_it_loudly(
+    server: GcsServer, train: Train, flags: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, out = f"gs://runs/{secrets.token_hex(4)}", tmp_path / "out"
+    with FaultProxy(server.url) as proxy:
+        for key, value in server.env(endpoint=proxy.url).items():
+            monkeypatch.setenv(key, value)
+
+        def refuse() -> None:
+            while not (out / "checkpoint-2").is_dir():
+                time.sleep(0.001)
+            proxy.add("POST /upload", "status", times=-1, status=403)
+
+        threading.Thread(target=refuse, daemon=True).start()
+        with pytest.raises(InputError, match=r"checkpoint-\d+ could not be committed: .*refused"):
+            train(out, store=uri, max_steps=2_000)
+        proxy.clear()
+        assert not [n for n in open_store(uri).names() if n.startswith("checkpoint-6/")]
+        assert strict(out / "outcome.json")["code"] == 2
 
 
 def test_a_folder_as_store(train: Train, finished: Path, tmp_path: Path) -> None:

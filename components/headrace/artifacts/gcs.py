@@ -31,6 +31,7 @@ _RETRY = DEFAULT_RETRY.with_timeout(120.0)
 # Shorter than a lease, so that it is known in time whether it was renewed.
 _LEASE_RETRY = DEFAULT_RETRY.with_timeout(20.0)
 _CHECK_S = 10.0
+_CHECK_RETRY = DEFAULT_RETRY.with_timeout(_CHECK_S - 2)
 
 
 class GcsStore(Store):
@@ -116,7 +117,10 @@ class GcsStore(Store):
         """Remove an object if it still has this generation."""
         with self._explained(f"delete {name}"):
             try:
-                self._blob(name).delete(timeout=_TIMEOUT_S, retry=_RETRY, if_generation_match=generation)
+                blob = self._bucket().get_blob(self._key(name), timeout=_TIMEOUT_S, retry=_RETRY)
+                # Looked at first, as not every server honours the precondition of a removal.
+                if blob is not None and int(blob.generation) == generation:
+                    blob.delete(timeout=_TIMEOUT_S, retry=_RETRY, if_generation_match=generation)
             except (api.NotFound, api.PreconditionFailed):
                 return
 
@@ -178,24 +182,21 @@ class GcsStore(Store):
         thread.start()
         thread.join(_CHECK_S)
         if thread.is_alive():
-            raise InputError(
+            raise HeadraceError(
                 f"{self.uri} did not answer within {_CHECK_S:.0f} s",
                 "check the network from here to the bucket",
             )
         if problems:
-            problem = problems[0]
-            if isinstance(problem, HeadraceError) and not isinstance(problem, InputError):
-                raise InputError(problem.message, problem.remedy) from problem
-            raise problem
+            raise problems[0]
 
     def _probe(self, problems: list[Exception]) -> None:
         name = f".headrace-check-{secrets.token_hex(8)}"
         try:
             with self._explained("write"):
                 blob = self._blob(name)
-                blob.upload_from_string(b"", timeout=_CHECK_S / 2, retry=None)
+                blob.upload_from_string(b"", timeout=_CHECK_S / 2, retry=_CHECK_RETRY)
             with self._explained("delete what was written"):
-                blob.delete(timeout=_CHECK_S / 2, retry=None)
+                blob.delete(timeout=_CHECK_S / 2, retry=_CHECK_RETRY)
         except Exception as error:  # handed to the thread that asked
             problems.append(error)
 

@@ -97,7 +97,7 @@ class Store(ABC):
 
     @abstractmethod
     def check_writable(self) -> None:
-        """Write and remove a small file; InputError, within some ten seconds, when that cannot be done."""
+        """Write and remove a small file; an error within some ten seconds, InputError when it is refused."""
 
     def upload_folder(self, folder: Path, progress: Callable[[int], None] | None = None) -> list[str]:
         """Upload every file below a folder, `commit.json` after all others; the names, sorted.

@@ -25,6 +25,7 @@ def train(
     dataset_revision: str = "",
     store: str = "",
     output_root: str = "",
+    job: str = "",
 ) -> None:
     """Train on the stream, or go on training, and commit the model.
 
@@ -40,6 +41,7 @@ def train(
         dataset_revision: branch, tag or commit of a Hub dataset.
         store: folder or gs:// URI where checkpoints are committed.
         output_root: folder for the step's files, in `train`; empty for a temporary one.
+        job: id of the pipeline run: a retry of one that failed for good stops at once.
 
     Returns:
         model: checkpoint.json, which says where the committed model lies; without store and output_root the model.
@@ -52,6 +54,6 @@ def train(
             **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
             "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision, "store": store,
         },
-        output_root, manifest=manifest, findings=findings, heldout=heldout, duplicates=duplicates, model=model,
+        output_root, job=job, manifest=manifest, findings=findings, heldout=heldout, duplicates=duplicates, model=model,
         metrics=metrics,
     )  # fmt: skip

@@ -12,9 +12,8 @@ from typing import Any
 from headrace.artifacts.checkpoint import COMMIT, CheckpointRef
 from headrace.artifacts.files import read_json
 from headrace.artifacts.storage import open_store
-from headrace.entry import log_to_stderr, run_component, task_folder, task_options
-from headrace.options import Options
-from headrace.train import step
+from headrace.entry import ready, task_folder, task_options
+from headrace.train.attendant import attend, terminal
 
 FINDINGS = "validation.json"
 """Validation's report beside the model: the run's own report tells from it what the stream was."""
@@ -24,6 +23,7 @@ def run(
     values: Mapping[str, Any],
     output_root: str,
     *,
+    job: str,
     manifest: Any,
     findings: Any,
     heldout: Any,
@@ -31,20 +31,21 @@ def run(
     model: Any,
     metrics: Any,
 ) -> None:
-    """Train and fill kfp's artifacts. Without a store and a folder to keep, the model lies in its artifact."""
-    options = task_options(train_values(values, manifest.path, heldout.path, duplicates.path))
-    log_to_stderr(options)
+    """Train and fill kfp's artifacts. Without a store and a folder to keep, the model lies in its artifact.
+
+    job: the pipeline run's id. An attempt of a job that failed for good is refused at once.
+    """
+    given = {k: v for k, v in train_values(values, manifest.path, heldout.path, duplicates.path).items() if v != ""}
+    options = task_options(given)
     artifact, store = Path(model.path), options.train.store
     kept = task_folder(output_root, "train") if output_root or store else nullcontext(artifact)
-
-    def work(options: Options, folder: Path) -> Mapping[str, Any]:
+    with kept as folder:
+        ready(folder)
         # A final model's commit vouches for its copy, so that one is left as it was.
         if not (folder / COMMIT).is_file():
             shutil.copyfile(findings.path, folder / FINDINGS)
-        return step.run(options, folder)
-
-    with kept as folder:
-        run_component(work, options, folder)
+        with terminal(open_store(store) if store else None, job):
+            attend(given, folder)
         if folder != artifact:
             artifact.mkdir(parents=True, exist_ok=True)
             place = open_store(store).uri if store else str(folder.absolute())
