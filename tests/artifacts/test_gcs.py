@@ -14,7 +14,7 @@ import pytest
 from headrace.artifacts import checkpoint as ck
 from headrace.artifacts.files import write_bytes
 from headrace.artifacts.storage import Store, open_store
-from headrace.errors import AlreadyExists, DamagedCheckpoint, InputError
+from headrace.errors import AlreadyExists, DamagedCheckpoint, HeadraceError, InputError
 from tests.servers.gcs import GcsServer
 
 
@@ -125,17 +125,18 @@ def test_a_host_that_never_answers_is_an_error_in_bounded_time(monkeypatch: pyte
         silent.listen()
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
         begun = time.monotonic()
-        with pytest.raises(InputError, match="gs://runs"):
+        with pytest.raises(HeadraceError, match="gs://runs") as found:
             open_store("gs://runs/x").check_writable()
+        assert found.value.exit_code == 1  # an outage: a retry may help
         assert time.monotonic() - begun < 15
 
 
-def test_a_refused_connection_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_connection_is_an_error_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     begun = time.monotonic()
-    with pytest.raises(InputError, match="gs://runs"):
+    with pytest.raises(HeadraceError, match="gs://runs") as found:
         open_store("gs://runs/x").check_writable()
-    assert time.monotonic() - begun < 5
+    assert found.value.exit_code == 1 and time.monotonic() - begun < 15
 
 
 def committed_model(folder: Path) -> ck.CommitRecord:

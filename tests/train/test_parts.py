@@ -57,6 +57,21 @@ def test_batches_count_what_is_trained(data: tuple[Data, Batches]) -> None:
     assert batch["input_ids"].shape == (4, 64) and batches.tokens == 4 * 64 and batches.samples == 4
 
 
+def test_one_row_trains_what_several_do(data: tuple[Data, Batches], still: Path) -> None:
+    """Kernels that tell documents apart in a single row get the micro-batch as one: the same loss."""
+    several = data[1]
+    flat = Batches(several.stream, torch.device("cpu"), flat=True)
+    model = load_model(still, parse_mapping({}).model, random_init=True, seed=1)
+    model.loss_type = "ForCausalLM"
+    batch = next(several)
+    one = {name: flat._tensor(tensor.numpy()) for name, tensor in batch.items()}
+    several.stream.close()
+    assert one["input_ids"].shape == (1, 256)
+    # In one row positions restart at every block start, where the target is masked.
+    losses = [float(model(**b, use_cache=False).loss.detach()) for b in (batch, one)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_threads_are_set_explicitly(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     try:

@@ -83,7 +83,7 @@ def test_faults_while_uploading_change_nothing(
     with FaultProxy(server.url) as proxy:
         for key, value in server.env(endpoint=proxy.url).items():
             monkeypatch.setenv(key, value)
-        faults = [proxy.add(match, kind, times=3) for match in ("POST /upload", "GET /storage/v1/b/runs/o")]
+        faults = [proxy.add(match, kind, times=2) for match in ("POST /upload", "GET /storage/v1/b/runs/o")]
         train(tmp_path / "out", store=uri, do_eval=True)
         assert any(fault.hits for fault in faults)
         for step in (2, 4, 6):

@@ -12,7 +12,7 @@ from headrace.options import Options
 from headrace.train.ranks import local_ranks
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
+    from transformers import PreTrainedModel, TrainingArguments
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,28 @@ def set_threads(options: Options) -> int:
     return threads
 
 
+def _by_hardware(options: Options) -> dict[str, Any]:
+    """What is chosen where nothing was said: bf16 on accelerators that have it."""
+    import torch
+
+    said = {"bf16", "fp16", "torch_dtype", "use_cpu", "deepspeed"} & options.given
+    if said or not torch.cuda.is_available() or not torch.cuda.is_bf16_supported(including_emulation=False):
+        return {}
+    log.info("bf16 is set, as %s has it; --bf16 false trains in float32", torch.cuda.get_device_name())
+    return {"bf16": True}
+
+
+def how_it_runs(args: TrainingArguments, model: PreTrainedModel) -> str:
+    """One line of what decides the speed."""
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else str(model.dtype).removeprefix("torch.")
+    optimizer = getattr(args.optim, "value", args.optim)
+    compiled, recomputed = ("on" if flag else "off" for flag in (args.torch_compile, args.gradient_checkpointing))
+    return (
+        f"precision {precision}, optimizer {optimizer}, attention {model.config._attn_implementation}, "
+        f"torch.compile {compiled}, gradient checkpointing {recomputed}"
+    )
+
+
 def training_arguments(options: Options, output_dir: Path) -> TrainingArguments:
     """The arguments by their own names; joins the process group. InputError when transformers refuses them."""
     import torch
@@ -37,6 +59,9 @@ def training_arguments(options: Options, output_dir: Path) -> TrainingArguments:
 
     given: dict[str, Any] = {
         "report_to": "none",
+        # Losses are looked at once a step (health.py); this would make the device wait in every micro-batch.
+        "logging_nan_inf_filter": False,
+        **_by_hardware(options),
         **{name: value for name, value in options.training.items() if value is not None},
         "output_dir": str(output_dir),
         # The stream is put in its place by the data state, not by reading all that was read before.

@@ -16,12 +16,13 @@ class Batches:
     """A rank's micro-batches, one iterator for the whole training: asking again goes on where it was.
 
     No attention mask is given: models then tell documents apart by positions that restart. `positions` False leaves
-    those out too, for models that take none.
+    those out too, for models that take none. `flat` makes one row of each micro-batch, for kernels that tell documents
+    apart in a single row only.
     """
 
-    def __init__(self, stream: RankStream, device: torch.device, *, positions: bool = True) -> None:
+    def __init__(self, stream: RankStream, device: torch.device, *, positions: bool = True, flat: bool = False) -> None:
         self.stream = stream
-        self._device = device
+        self._device, self._flat = device, flat
         self._pin = device.type == "cuda"
         self._names = ("input_ids", "labels", *(("position_ids",) if positions else ()))
         self.tokens = self.samples = 0
@@ -45,4 +46,6 @@ class Batches:
 
     def _tensor(self, array: Any) -> torch.Tensor:
         tensor = torch.from_numpy(array)
+        if self._flat:
+            tensor = tensor.reshape(1, -1)
         return (tensor.pin_memory() if self._pin else tensor).to(self._device, non_blocking=self._pin)

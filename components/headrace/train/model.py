@@ -92,15 +92,17 @@ def parameters(model: PreTrainedModel) -> int:
 
 
 def takes_positions(model: PreTrainedModel) -> bool:
-    """Whether a model takes the position ids that keep documents in a block apart; warns when it does not."""
-    takes = "position_ids" in inspect.signature(model.forward).parameters
-    if not takes:
-        log.warning(
-            "%s takes no position ids: documents in one block will attend to each other; "
-            "--dataset_group_text false keeps them apart",
-            type(model).__name__,
+    """Whether a model takes the position ids that keep documents in a block apart."""
+    return "position_ids" in inspect.signature(model.forward).parameters
+
+
+def require_positions(model: PreTrainedModel) -> None:
+    """InputError for a model that cannot keep documents in one block apart."""
+    if not takes_positions(model):
+        raise InputError(
+            f"{type(model).__name__} takes no position ids: documents in one block would attend to each other",
+            "--dataset_group_text false keeps them apart: one document a row",
         )
-    return takes
 
 
 def open_tokenizer(options: Options) -> tuple[PreTrainedTokenizerBase, Path]:

@@ -242,14 +242,22 @@ class Run:
         stream: RankStream,
         reporter: Reporter,
     ) -> StreamTrainer:
+        import torch
+
+        from headrace.train.arguments import how_it_runs
         from headrace.train.batches import Batches
+        from headrace.train.isolation import is_flash, require_isolation
         from headrace.train.keeper import Keeper
-        from headrace.train.model import open_tokenizer, share_pad, takes_positions
+        from headrace.train.model import open_tokenizer, require_positions, share_pad, takes_positions
         from headrace.train.progress import Bar
         from headrace.train.trainer import Frozen, StreamTrainer
 
         state = resume.state if resume else None
-        batches = Batches(stream, self.args.device, positions=takes_positions(model))
+        grouped = data.plan.grouped
+        if grouped:
+            require_positions(model)
+        flat = grouped and is_flash(model.config._attn_implementation)
+        batches = Batches(stream, self.args.device, positions=takes_positions(model), flat=flat)
         frozen = Frozen(
             run_id=state["run_id"] if state else self.ranks.together(lambda: self._new_run_id(checkpoints)),
             plan=data.plan.to_json(),
@@ -260,13 +268,21 @@ class Run:
         )
         tokenizer, folder = open_tokenizer(self.options)
         share_pad(model, tokenizer)
-        return StreamTrainer(
+        trainer = StreamTrainer(
             model=model, args=self.args, processing_class=tokenizer, tokenizer_file=folder / "tokenizer.json",
             callbacks=[Bar(reporter, batches, self.ranks.world_size)],
             batches=batches, ranks=self.ranks, checkpoints=checkpoints, committer=committer, stopping=self.stopping,
             frozen=frozen, state=state, keeper=Keeper(self.output_dir, self.ranks, stream),
             score=self._scorer(data, reporter) if self.checked.evaluate else None,
         )  # fmt: skip
+        log.info("%s", how_it_runs(self.args, model))
+        if grouped and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+            half = self.args.bf16 or self.args.fp16 or model.dtype != torch.float32
+            require_isolation(
+                model, self.args.device, rows=1 if flat else stream.batch, tolerance=1e-2 if half else 1e-4,
+                autocast=trainer.accelerator.autocast(),
+            )  # fmt: skip
+        return trainer
 
     def _new_run_id(self, checkpoints: Checkpoints) -> str:
         return (
