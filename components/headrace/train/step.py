@@ -89,8 +89,8 @@ class Run:
         if checkpoints.store is not None:
             self.ranks.together(checkpoints.store.check_writable)
         committer = Committer()
-        self.ranks.together(lambda: checkpoints.hold(train.run_id, committer.fail))
         try:
+            self.ranks.together(lambda: checkpoints.hold(train.run_id, committer.fail))
             return self._in_place(checkpoints, committer, reporter)
         finally:
             checkpoints.release()
