@@ -27,6 +27,7 @@ from headrace.train.data import Data, open_stream, prepare
 from headrace.train.preemption import AGAIN, Interrupted, Stopping
 from headrace.train.ranks import Ranks
 from headrace.train.record import RECORD
+from headrace.train.startup import Startup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
@@ -45,14 +46,15 @@ def run(options: Options, output_dir: Path) -> dict[str, Any]:
 
     Run again after it ended, it changes nothing. Prints a summary on rank 0. Preempted after SIGTERM or SIGUSR1.
     """
-    stopping = Stopping(options.train.grace_s).listen()
+    stopping, startup = Stopping(options.train.grace_s).listen(), Startup()
     checked = check(options)
     threads = set_threads(options)
     args = training_arguments(options, output_dir)
     ranks = Ranks(args.world_size, args.process_index)
     log.info("%d rank(s), %d torch threads each, on %s", ranks.world_size, threads, args.device)
+    startup.done("set-up")
     try:
-        facts = Run(options, output_dir, checked, args, ranks, stopping).run()
+        facts = Run(options, output_dir, checked, args, ranks, stopping, startup).run()
     except HeadraceError as error:
         if ranks.rank > 0 and error is not ranks.shared:  # an error of this rank alone: nobody else tells
             log.error("rank %d: %s", ranks.rank, error.message)
@@ -76,6 +78,7 @@ class Run:
     args: TrainingArguments
     ranks: Ranks
     stopping: Stopping
+    startup: Startup
 
     def run(self) -> dict[str, Any]:
         """Prepare, train what is left to train, finish."""
@@ -104,6 +107,7 @@ class Run:
                 world_size=self.ranks.world_size, state=state, progress=reporter,
             )
         )  # fmt: skip
+        self.startup.done("data")
         if not self.checked.train and not self.checked.evaluate:
             return self._say(f"tokenised dataset in {data.tokenized}", {"tokenized": str(data.tokenized)})
         if self._nothing_left(data, resume):
@@ -153,6 +157,7 @@ class Run:
         hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
         with tempfile.TemporaryDirectory(prefix="headrace-train-") as scratch:
             model = open_model(self.options, self.ranks, Path(scratch), resume.folder if resume else None)
+        self.startup.done("model")
         log.info("%s with %s parameters:\n%s", type(model).__name__, f"{parameters(model):,}", model)
         stream = open_stream(
             self.options, data, self.checked.encoder,
@@ -272,7 +277,7 @@ class Run:
             model=model, args=self.args, processing_class=tokenizer, tokenizer_file=folder / "tokenizer.json",
             callbacks=[Bar(reporter, batches, self.ranks.world_size)],
             batches=batches, ranks=self.ranks, checkpoints=checkpoints, committer=committer, stopping=self.stopping,
-            frozen=frozen, state=state, keeper=Keeper(self.output_dir, self.ranks, stream),
+            startup=self.startup, frozen=frozen, state=state, keeper=Keeper(self.output_dir, self.ranks, stream),
             score=self._scorer(data, reporter) if self.checked.evaluate else None,
         )  # fmt: skip
         log.info("%s", how_it_runs(self.args, model))

@@ -47,6 +47,7 @@ from headrace.train.health import (
 from headrace.train.keeper import Keeper
 from headrace.train.preemption import Interrupted, Stopping
 from headrace.train.ranks import Ranks
+from headrace.train.startup import Startup
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class StreamTrainer(Trainer):
         committer: Committer,
         stopping: Stopping,
         keeper: Keeper,
+        startup: Startup,
         frozen: Frozen,
         state: Mapping[str, Any] | None,
         score: Callable[[nn.Module], Scores] | None,
@@ -89,7 +91,7 @@ class StreamTrainer(Trainer):
         # Trainer asks for an evaluation set before it lets anyone evaluate.
         super().__init__(eval_dataset=[] if score is not None else None, **how)
         self.batches, self.ranks, self.checkpoints, self.frozen = batches, ranks, checkpoints, frozen
-        self.keeper, self.committer, self.stopping = keeper, committer, stopping
+        self.keeper, self.committer, self.stopping, self.startup = keeper, committer, stopping, startup
         self.clock, self._losses = Clock(), Losses(self.args.device)
         self._watch = Watch(patience=FP16_PATIENCE if self.args.fp16 else 1)
         self.watchdog = Watchdog()
@@ -260,6 +262,10 @@ class StreamTrainer(Trainer):
     def end_step(self) -> bool:
         """Agree with all ranks on what follows a step: to stop, to commit, to give up. Whether no lane has more."""
         step = self.state.global_step
+        if "first step" not in self.startup.parts:
+            self.startup.done("first step")
+            parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.startup.parts.items())
+            log.info("step %d is done, the first of this start; seconds of %s", step, parts)
         self.clock.steps += 1
         self.watchdog.beat(step)
         self.watchdog.doing("waiting for data, or in the step itself")
