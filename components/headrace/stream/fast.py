@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.errors import Preempted
+
 log = logging.getLogger(__name__)
 
 Encode = Callable[[Sequence[str]], tuple[NDArray[np.int32], NDArray[np.int64]]]
@@ -36,6 +38,8 @@ def fast_encode(tokenizer_json: str, slow: Encode, special: Sequence[str], real:
         import fastokens
 
         tokenizer = fastokens.Tokenizer.from_json_str(tokenizer_json)
+    except Preempted:
+        raise
     except Exception as error:  # whatever keeps the fast one from loading, the slow one works
         log.info("the fast tokenizer is not used: %s: %s", type(error).__name__, error)
         return None
@@ -47,6 +51,8 @@ def fast_encode(tokenizer_json: str, slow: Encode, special: Sequence[str], real:
     probes = [*AWKWARD, *(f"a{s} {s}{s}\n{s}b" for s in special), *real]
     try:
         difference = _difference(encode, slow, probes)
+    except Preempted:
+        raise
     except Exception as error:  # a crash on a probe would be a crash in training
         difference = f"it fails: {error}"
     if difference:
