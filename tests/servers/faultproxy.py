@@ -57,15 +57,19 @@ class Exchange:
 
 
 class FaultProxy(Listener):
-    """Hands on to `upstream_url` (http://host:port) everything that no fault matches, until the end of `with`."""
+    """Hands on to `upstream_url` (http://host:port) everything that no fault matches, until the end of `with`.
 
-    def __init__(self, upstream_url: str) -> None:
+    bytes_per_s: how fast the bodies of a connection's requests come in; as fast as they can when 0.
+    """
+
+    def __init__(self, upstream_url: str, *, bytes_per_s: float = 0.0) -> None:
         super().__init__(_ProxyHandler)
         parts = urlsplit(upstream_url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(f"{upstream_url!r} is not the URL of an HTTP server")
         self.upstream_url = upstream_url.rstrip("/")
         self.upstream = (parts.hostname, parts.port or 80)
+        self.bytes_per_s = bytes_per_s
         self.log: list[Exchange] = []
         self.closing = threading.Event()
         self._faults: list[Fault] = []
@@ -123,6 +127,8 @@ class _ProxyHandler(Handler):
     def answer(self) -> None:
         exchange, fault = self.owner.record(self.command, self.path, self.headers.get("Range", ""))
         body = self.body()
+        if self.owner.bytes_per_s:
+            self.owner.closing.wait(len(body) / self.owner.bytes_per_s)
         if fault and fault.kind == "slow":
             self.owner.closing.wait(fault.delay_s)
         if fault and fault.kind == "reset":
