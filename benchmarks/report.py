@@ -31,11 +31,13 @@ WHAT = {
 INTRODUCTION = """# Performance
 
 Figures of the stream: how fast tokens come, beside the usual path and beside the tokenizer alone; what a restart
-costs; memory; how well batches mix. They hold for one machine and are made anew by
+costs; memory; how well batches mix. Then what a training pays for being safe. They hold for one machine and are made
+anew by
 
 ```sh
 python benchmarks/stream.py --all --json stream.json && python benchmarks/shuffle.py --json shuffle.json
-python benchmarks/report.py stream.json shuffle.json -o docs/performance.md
+python benchmarks/training.py --json training.json
+python benchmarks/report.py stream.json shuffle.json training.json -o docs/performance.md
 ```
 
 Each path runs in a fresh process pinned to one core, interleaved with the others; medians, with the lowest and highest
@@ -67,6 +69,42 @@ def speeds(paths: dict[str, Any]) -> str:
         )  # fmt: skip
     head = ["path", "what", "M tokens/s", "runs", "x reference", "of limit", "peak MB", "first batch s"]
     return table(head, rows)
+
+
+def training(found: dict[str, Any]) -> str:
+    """What training costs beside its steps."""
+    runs = found["runs"]
+
+    def row(what: str, name: str, value: str, form: str = ".3f") -> list[str]:
+        values = [r[value] for r in runs[name]]
+        spread = f"{min(values):{form}} to {max(values):{form}}"
+        return [what, f"{statistics.median(values):{form}}", spread]
+
+    rows = [
+        row("step of `headrace train`, s", "headrace", "step_s"),
+        row("step of a bare loop on the same micro-batches in memory, s", "bare", "step_s"),
+        row("share of a step spent in waiting for data", "headrace", "data_wait", ".5f"),
+        row("pause for a checkpoint committed in the background, s", "background", "pause_s"),
+        row("pause for a checkpoint committed before training goes on, s", "waiting", "pause_s"),
+        row("from process start to the first new step after a SIGKILL, s", "restart", "total", ".1f"),
+        *(
+            row(f"of that, {what}, s", "restart", name, ".1f")
+            for name, what in (
+                ("imports", "starting Python and torch"),
+                ("set-up", "flags, tokenizer, transformers"),
+                ("data", "choosing and checking the checkpoint, the plan"),
+                ("model", "the model"),
+                ("first step", "optimizer, stream, the step itself"),
+            )
+        ),
+    ]
+    return (
+        "## Training\n\nA GPT-2 of 2 million parameters, 1,024 tokens a step, one core; the checkpoints go to an "
+        "object store behind a line of 10 MB/s. Medians, lowest and highest run.\n\n"
+        + table(["what", "median", "runs"], rows)
+        + f"\nOf runs beside each other: a step takes {found['overhead']:.3f} of the bare loop's, a pause "
+        f"{found['pause']:.3f} of one that waits for the commit.\n"
+    )
 
 
 def sections(found: dict[str, Any], picture: str) -> list[str]:
@@ -109,6 +147,8 @@ def sections(found: dict[str, Any], picture: str) -> list[str]:
     if found.get("listing"):
         size = found["listing"]["manifest_bytes"] / 1e6
         parts.append(f"The manifest of the listing of 25,000 files takes {size:.1f} MB on disk.\n")
+    if found.get("training"):
+        parts.append(training(found["training"]))
     environment = found["environment"]
     versions = ", ".join(f"{k} {v}" for k, v in environment["packages"].items())
     parts.append(
