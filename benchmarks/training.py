@@ -3,7 +3,8 @@
 `overhead`: step time of `headrace train` ÷ that of a bare loop over the same micro-batches, kept in memory, and the
 share of it spent in waiting for data. `pause`: how long training stands still for a checkpoint, committed in the
 background and committed before it goes on, to a store behind a slow line. `resume`: seconds from the start of the
-process to the first new optimizer step. Every measurement is a fresh process on one core, in turns; medians.
+process to the first new optimizer step. Every measurement is a fresh process with one thread, all but `resume` on one
+core, in turns; medians.
 """
 
 from __future__ import annotations
