@@ -99,8 +99,8 @@ def training(found: dict[str, Any]) -> str:
         ),
     ]
     return (
-        "## Training\n\nA GPT-2 of 2 million parameters, 1,024 tokens a step, one core (a restart may use any); the checkpoints go to an "
-        "object store behind a line of 10 MB/s. Medians, lowest and highest run.\n\n"
+        "## Training\n\nA GPT-2 of 2 million parameters, 1,024 tokens a step, one core (a restart may use any); the "
+        "checkpoints go to an object store behind a line of 10 MB/s. Medians, lowest and highest run.\n\n"
         + table(["what", "median", "runs"], rows)
         + f"\nOf runs beside each other: a step takes {found['overhead']:.3f} of the bare loop's, a pause "
         f"{found['pause']:.3f} of one that waits for the commit.\n"
