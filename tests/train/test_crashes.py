@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import shutil
 import signal
@@ -163,6 +164,15 @@ def ranks_of(process: subprocess.Popen[str]) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
+def same_end(out: Path, whole: Path, steps: int) -> None:
+    """Two trainings made the same model on the same tokens, bit for bit."""
+    for name in ("model.safetensors", f"checkpoint-{steps}/optimizer.pt"):
+        assert sha(out / name) == sha(whole / name), name
+    assert logged(out) == logged(whole)
+    assert Ledger.read(out / "ledger").digests == Ledger.read(whole / "ledger").digests
+    assert read_commit(out).ledger_head == read_commit(whole).ledger_head
+
+
 def test_two_ranks_stopped_and_killed_end_the_same(flags: dict[str, Any], tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     process = torchrun(whole, flags)
@@ -192,8 +202,28 @@ def test_two_ranks_stopped_and_killed_end_the_same(flags: dict[str, Any], tmp_pa
     process = torchrun(out, flags)
     assert process.wait(TIMEOUT_S) == 0, process.communicate()[1]
     process.communicate()
-    for name in ("model.safetensors", "checkpoint-160/optimizer.pt"):
-        assert sha(out / name) == sha(whole / name), name
-    assert logged(out) == logged(whole)
-    assert Ledger.read(out / "ledger").digests == Ledger.read(whole / "ledger").digests
-    assert read_commit(out).ledger_head == read_commit(whole).ledger_head
+    same_end(out, whole, 160)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("accumulation", "steps"), [(1, 2_400), (4, 1_200)])
+def test_two_ranks_under_random_kills_end_the_same(
+    accumulation: int, steps: int, flags: dict[str, Any], tmp_path: Path
+) -> None:
+    changed = {"gradient_accumulation_steps": accumulation, "max_steps": steps}
+    whole, out, draw = tmp_path / "whole", tmp_path / "out", random.Random(accumulation)
+    for _ in range(8):
+        process = torchrun(out, flags, **changed)
+        while len(ranks_of(process)) < 2:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0.0, 12.0))
+        assert process.poll() is None, "the training had ended"
+        os.kill(draw.choice(ranks_of(process)), draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1]))
+        said = process.communicate(timeout=TIMEOUT_S)[1]
+        assert process.returncode != 0, said
+    for folder in (out, whole):
+        process = torchrun(folder, flags, **changed)
+        said = process.communicate(timeout=5 * TIMEOUT_S)[1]
+        assert process.returncode == 0, said
+    same_end(out, whole, steps)
