@@ -8,10 +8,10 @@ BIN := .venv/bin
 RUN_THREADS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test check soak bench lock clean
+.PHONY: help setup run test check soak containers bench lock image-locks clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: .venv/.stamp ## make .venv with everything for development (CPU)
 
@@ -55,7 +55,7 @@ bench: setup ## tokens/s of the stream beside the reference path and the tokeniz
 # --no-emit-*: where packages come from is each machine's own pip configuration, never the lock's.
 # The local version "+cpu" is cut so that the lock also installs where the CPU build is not called that;
 # left out are pip, which every venv brings, and headrace itself, which is installed in place.
-lock: ## pin everything anew in docker/locks/dev-cpu.txt
+lock: ## pin everything anew in docker/locks
 	@test -x $(BIN)/pip-compile || $(MAKE) setup
 	@$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --no-build-isolation --allow-unsafe \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
@@ -63,6 +63,20 @@ lock: ## pin everything anew in docker/locks/dev-cpu.txt
 	@{ echo "# Made by \`make lock\`; see docker/README.md for why there are neither hashes nor an index."; \
 	   sed -nE 's/^(torch==[0-9.]+)\+cpu/\1/; s| *#.*||; /^pip==/d; /^[^ ]+==[^ ]+$$/p' $(LOCK).new; } > $(LOCK)
 	@rm $(LOCK).new
+	@$(MAKE) --no-print-directory image-locks
+
+# What each image holds, in the versions of the lock above. uv resolves for the CUDA build of torch whatever this
+# machine's pip prefers; the CPU build needs the same without the packages that are CUDA's.
+image-locks: setup ## the images' locks anew, from the development lock
+	@resolve="$(BIN)/uv pip compile --quiet --no-header --no-annotate --constraint $(LOCK) \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28"; \
+	made="# Made by \`make image-locks\`."; locks=docker/locks; \
+	{ echo "$$made"; $$resolve --extra validate --extra component pyproject.toml; } > $$locks/validate.txt; \
+	{ echo "$$made"; echo hatchling | $$resolve -; } > $$locks/build.txt; \
+	for room in train evaluate; do \
+	  { echo "$$made"; $$resolve --extra $$room --extra component pyproject.toml; } > $$locks/$$room-cuda.txt; \
+	  { echo "$$made"; grep -Fxf $(LOCK) $$locks/$$room-cuda.txt; } > $$locks/$$room-cpu.txt; \
+	done
 
 clean: ## remove .venv, caches and build outputs (runs/ stays)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
