@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from headrace.artifacts.outcome import write_outcome
 from headrace.errors import EXIT_DONE, EXIT_FAILURE, HeadraceError, InputError
+from headrace.images import check_running
 from headrace.inputs import required
 from headrace.options import Options, parse_arguments, parse_mapping
 
@@ -58,6 +59,7 @@ def run_component(work: Work, options: Options, output_dir: Path) -> dict[str, A
     """Run one step and leave `outcome.json` in its folder, also when it fails; the error goes on to the caller."""
     ready(output_dir)
     try:
+        check_running()
         facts = dict(work(options, output_dir))
     except HeadraceError as error:
         _leave(output_dir, error.exit_code, error.message, error.remedy)

@@ -40,7 +40,7 @@ def tag() -> str:
 
 
 def built() -> Mapping[str, Any]:
-    """What `docker/build` noted: version, revision and images; empty where it never ran or the environment overrules it.
+    """What `docker/build` noted: version, revision, images; empty if it never ran or the environment overrules it.
 
     A note of another version counts as none: `check_built` says so where images matter.
     """

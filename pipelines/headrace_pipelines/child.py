@@ -1,4 +1,4 @@
-"""The process in which kfp runs the DAG for `headrace run`: `python -m headrace_pipelines.child RUN_FOLDER`."""
+"""The process in which kfp runs the DAG for `headrace run`: `python -m headrace_pipelines.child RUN_FOLDER RUNNER`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from headrace_pipelines.local import TERM_GRACE_S, read_parameters
+from headrace_pipelines import containers
+from headrace_pipelines.local import DOCKER, TERM_GRACE_S, read_parameters
 
 
-def main(folder: Path) -> None:
-    """Run the DAG with kfp's subprocess runner, its own files below `kfp`."""
-    signal.signal(signal.SIGTERM, _stop_between_steps)
+def main(folder: Path, kind: str) -> None:
+    """Run the DAG with kfp's subprocess or Docker runner, its own files below `kfp`."""
+    signal.signal(signal.SIGTERM, _stop_containers(folder) if kind == DOCKER else _stop_between_steps)
     _end_with_parent()
     from kfp import local
 
     from headrace_pipelines.pipeline import pipeline
 
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder.absolute() / "kfp"))
-    pipeline(**read_parameters(folder))
+    root, parameters = folder.absolute() / "kfp", read_parameters(folder)
+    root.mkdir()
+    runner = (
+        containers.runner(folder.absolute(), parameters) if kind == DOCKER else local.SubprocessRunner(use_venv=False)
+    )
+    local.init(runner, pipeline_root=str(root))
+    pipeline(**parameters)
 
 
 def _stop_between_steps(number: int, _frame: object) -> None:
@@ -30,6 +37,16 @@ def _stop_between_steps(number: int, _frame: object) -> None:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         raise SystemExit(128 + number) from None
+
+
+def _stop_containers(folder: Path) -> Callable[[int, object], None]:
+    """A handler that ends the run's containers, which no signal to this group reaches, and then this process."""
+
+    def stop(number: int, _frame: object) -> None:
+        containers.stop(folder.absolute())
+        raise SystemExit(128 + number)
+
+    return stop
 
 
 def _end_with_parent() -> None:
@@ -50,4 +67,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from headrace import images
 from headrace.artifacts.storage import open_store
 from headrace.errors import EXIT_DONE, InputError
 from headrace_pipelines.parameters import OwnFlags, flags, parameters
@@ -46,12 +47,18 @@ def main(argv: Sequence[str]) -> int:
     open_store(str(path.parent)).check_writable()
     path.parent.mkdir(parents=True, exist_ok=True)
     compile_package(path, values)
+    for room in images.ROOMS:
+        print(f"{room:10s} {images.image(room)}", file=sys.stderr)
     print(path)
     return EXIT_DONE
 
 
 def compile_package(path: Path, values: dict[str, Any]) -> None:
-    """Compile the DAG into a file; given values become defaults of its parameters."""
+    """Compile the DAG into a file; given values become defaults of its parameters.
+
+    InputError when the images that were built here are of another version.
+    """
+    images.check_built()
     from kfp.compiler import Compiler
 
     from headrace_pipelines.pipeline import pipeline

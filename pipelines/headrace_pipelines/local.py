@@ -1,4 +1,4 @@
-"""`headrace run`: the pipeline on this machine, through kfp's own subprocess runner, with one folder a run.
+"""`headrace run`: the pipeline on this machine, through kfp's own subprocess or Docker runner, with one folder a run.
 
 kfp runs the DAG in a child process whose output goes to `log.txt`; this process draws the steps' progress from their
 `progress.json`, and takes the exit code from their `outcome.json`, which kfp.local does not pass on.
@@ -24,11 +24,13 @@ from headrace.artifacts.files import write_json
 from headrace.artifacts.outcome import OUTCOME, read_outcome
 from headrace.artifacts.storage import open_store
 from headrace.errors import EXIT_DONE, EXIT_FAILURE, EXIT_PREEMPTED
-from headrace_pipelines.parameters import absolute, flags, parameters, require
+from headrace_pipelines import containers
+from headrace_pipelines.parameters import OwnFlags, absolute, flags, parameters, require
 from headrace_pipelines.showing import Showing, summary
 
 STEPS = ("validate", "train", "evaluate")
 LOG, REPORT, PARAMETERS = "log.txt", "report.html", "parameters.json"
+SUBPROCESS, DOCKER = RUNNERS = ("subprocess", "docker")
 DEFAULT_ROOT = "runs"
 LOOK_EVERY_S = 0.3
 TERM_GRACE_S = 30.0
@@ -37,20 +39,29 @@ SIGNALLED = 128
 """Added to a signal's number, as shells do, it is the exit code of what the signal ended."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
-DESCRIPTION = "Run the whole pipeline on this machine: validate, train, evaluate, publish."
-EXAMPLE = "  headrace run --config examples/quickstart.yaml --max_steps 50"
+DESCRIPTION = """Run the whole pipeline on this machine: validate, train, evaluate, publish.
+
+--runner subprocess (the default) runs the steps in this Python environment, --runner docker in the images that
+docker/build made: same steps, same tokens."""
+EXAMPLE = """  headrace run --config examples/quickstart.yaml --max_steps 50
+  headrace run --runner docker --config examples/quickstart.yaml"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the pipeline; the exit code of the step that failed, or 0. The last line printed is the report's path."""
-    values = flags("run", argv, DESCRIPTION, EXAMPLE)
+    parser = OwnFlags("run")
+    parser.add_argument("--runner", choices=RUNNERS, default=SUBPROCESS)
+    own, rest = parser.parse_known_args(argv)
+    values = flags("run", rest, DESCRIPTION, EXAMPLE)
     require(values)
     parameters(values)  # what cannot run leaves no folder behind
+    if own.runner == DOCKER:
+        containers.check()
     folder = new_folder(Path(str(values.get("output_dir") or DEFAULT_ROOT)))
     publish = values.get("publish") or str(folder / "published")
     chosen = parameters({**values, "publish": absolute(str(publish))}, str(folder.absolute()))
     write_json(folder / PARAMETERS, chosen)
-    code = supervise(folder)
+    code = supervise(folder, own.runner)
     if code >= SIGNALLED:
         return code
     if code == EXIT_DONE:
@@ -71,14 +82,14 @@ def new_folder(root: Path) -> Path:
     return root / name
 
 
-def supervise(folder: Path) -> int:
+def supervise(folder: Path, runner: str = SUBPROCESS) -> int:
     """Run the DAG of a folder in a child and show how it gets on; its exit code.
 
     The child leads a group of its own and ends it when this process is gone: its standard input then ends.
     """
     with (folder / LOG).open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "headrace_pipelines.child", str(folder)],
+            [sys.executable, "-m", "headrace_pipelines.child", str(folder), runner],
             stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             # A folder called `datasets` or a file `evaluate.py` where the user stands must not be imported.
             env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"},

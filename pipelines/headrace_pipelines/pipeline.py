@@ -7,6 +7,7 @@ from typing import Any
 
 from kfp import dsl
 
+from headrace import images
 from headrace.evaluate.component import evaluate
 from headrace.train.component import train
 from headrace.validate.component import refuse, validate
@@ -47,7 +48,8 @@ def pipeline(
     looked = validate(model_name_or_path=model_name_or_path, **data)
     looked.set_caching_options(False)  # a name may hold other data tomorrow
     with dsl.If(looked.outputs["verdict"] == NO_GO, name="no-go"):
-        refuse(reason=looked.outputs["reason"]).set_caching_options(False)
+        refused = refuse(reason=looked.outputs["reason"])
+        refused.set_caching_options(False)
     with dsl.Else(name="go"):
         trained = train(
             model_name_or_path=model_name_or_path,
@@ -60,6 +62,7 @@ def pipeline(
             **data,
         )
         trained.set_caching_options(False)
-        evaluate(
-            model=trained.outputs["model"], heldout=looked.outputs["heldout"], publish=publish, **data
-        ).set_caching_options(False)
+        scored = evaluate(model=trained.outputs["model"], heldout=looked.outputs["heldout"], publish=publish, **data)
+        scored.set_caching_options(False)
+    for task in (looked, refused, trained, scored):
+        task.set_env_variable(images.EXPECTED, images.tag())
