@@ -49,6 +49,9 @@ check: setup ## format, lint, types, import contract, stale documents, tests
 soak: setup ## the slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(PYTEST_ARGS)
 
+containers: setup ## build the images (CPU) and test them; needs Docker, or root to start one
+	@docker/testbed $(PYTEST_ARGS)
+
 bench: setup ## tokens/s of the stream beside the reference path and the tokenizer alone (needs npm and apt-get)
 	@$(BIN)/python benchmarks/stream.py --json benchmarks/stream.json
 

@@ -100,7 +100,7 @@ def ready(output_dir: Path) -> None:
     except OSError as error:
         raise InputError(
             f"cannot make the folder {output_dir}: {error.strerror}",
-            "set --output_dir to a folder that may be written",
+            f"set --output_dir to a folder that user {os.getuid()} may write to",
         ) from error
     open_store(str(output_dir)).check_writable()
 

@@ -209,7 +209,7 @@ class LocalStore(Store):
         except OSError as error:
             raise InputError(
                 f"cannot write in {self.uri}: {nearest}: {error.strerror}",
-                "name a folder that this user may write to, on a disk with free space",
+                f"name a folder that user {os.getuid()} may write to, on a disk with free space",
             ) from error
 
 

@@ -87,7 +87,9 @@ def _dataset(record: Mapping[str, Any], chosen: Chosen) -> dict[str, Any] | None
 
 
 def git_commit() -> str | None:
-    """The commit of the repository that this very file is tracked in; None for an installed package."""
+    """The commit of the repository that this very file is tracked in, or that the image was built from; else None."""
+    if os.environ.get("HEADRACE_REVISION"):
+        return os.environ["HEADRACE_REVISION"]
     here = Path(__file__)
     for command in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
         try:

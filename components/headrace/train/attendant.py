@@ -25,6 +25,7 @@ from headrace.artifacts.outcome import OUTCOME, read_outcome
 from headrace.artifacts.storage import Store
 from headrace.errors import EXIT_DONE, EXIT_INPUT, EXIT_PREEMPTED, HeadraceError, InputError, Preempted
 from headrace.train.preemption import SIGNALS
+from headrace.train.shared_memory import too_little_shared_memory
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,13 @@ def _end_with_parent() -> None:
 def _error(code: int, folder: Path) -> HeadraceError:
     if code < 0:
         name = signal.Signals(-code).name
-        hint = ": perhaps there was not enough memory" if -code == signal.SIGKILL else ""
+        hint = ""
+        if -code == signal.SIGKILL:
+            hint = ": perhaps there was not enough memory"
+        elif -code == signal.SIGBUS:
+            hint = (
+                too_little_shared_memory() or ": a file that was mapped into memory became shorter, or its disk failed"
+            )
         return HeadraceError(f"the training was killed by {name}{hint}", "a retry goes on from the newest commit")
     kinds: dict[int, type[HeadraceError]] = {EXIT_INPUT: InputError, EXIT_PREEMPTED: Preempted}
     try:

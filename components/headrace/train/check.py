@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +43,7 @@ def check(options: Options) -> Checked:
             raise InputError(f"--{name} is not offered", remedy)
     wanted = _wanted(options)
     _check_numbers(options)
+    _check_compiler(options)
     limits = open_limits(options)
     block = block_size(options, limits)
     encoder = open_encoder(options)
@@ -81,6 +84,17 @@ def _check_numbers(options: Options) -> None:
             raise InputError(f"--{name} is {least:g}; expected 0 or more seconds")
     if options.train.torch_threads is not None and options.train.torch_threads < 1:
         raise InputError(f"--torch_threads is {options.train.torch_threads}; expected 1 or more")
+
+
+def _check_compiler(options: Options) -> None:
+    """torch.compile's usual back end calls a C compiler, which the images do not hold."""
+    inductor = str(options.training.get("torch_compile_backend") or "inductor") == "inductor"
+    found = os.environ.get("CC") or any(shutil.which(name) for name in ("gcc", "cc", "clang"))
+    if options.training.get("torch_compile") and inductor and not found:
+        raise InputError(
+            "--torch_compile needs a C compiler, and there is none here",
+            "leave it out, or use an image of your own: FROM the train image, with gcc and Python's headers",
+        )
 
 
 def _check_weights(options: Options) -> None:

@@ -27,6 +27,7 @@ from headrace.train.data import Data, open_stream, prepare
 from headrace.train.preemption import AGAIN, Interrupted, Stopping
 from headrace.train.ranks import Ranks
 from headrace.train.record import RECORD
+from headrace.train.shared_memory import too_little_shared_memory
 from headrace.train.startup import Startup
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def run(options: Options, output_dir: Path) -> dict[str, Any]:
     args = training_arguments(options, output_dir)
     ranks = Ranks(args.world_size, args.process_index)
     log.info("%d rank(s), %d torch threads each, on %s", ranks.world_size, threads, args.device)
+    if ranks.world_size > 1 and args.device.type == "cuda" and (little := too_little_shared_memory()):
+        log.warning("NCCL may end this training with a bus error%s", little)
     startup.done("set-up")
     try:
         facts = Run(options, output_dir, checked, args, ranks, stopping, startup).run()
