@@ -50,7 +50,7 @@ COPY --from=package /app /opt/headrace
 ENV PATH=/opt/headrace/bin:${PATH} HOME=/tmp USER=headrace PYTHONUNBUFFERED=1 HEADRACE_ROOM=evaluate
 WORKDIR /work
 USER 10001:0
-ENTRYPOINT ["tini", "--", "headrace-entrypoint"]
+ENTRYPOINT ["headrace-entrypoint"]
 ARG IMAGE=
 ARG VERSION=
 ARG REVISION=

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -72,7 +73,12 @@ def run_component(work: Work, options: Options, output_dir: Path) -> dict[str, A
 
 
 def task_options(values: Mapping[str, Any]) -> Options:
-    """Options from a component's parameters, of which empty ones were not given."""
+    """Options from a component's parameters, of which empty ones were not given.
+
+    From here on SIGTERM ends this process: kfp's shell, which the images' entry point has ignore it, passes that on.
+    """
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return parse_mapping({k: v for k, v in values.items() if v not in ("", None)})
 
 
