@@ -10,7 +10,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from headrace import __version__
+from headrace.images import image, tag
 from headrace_pipelines.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,9 @@ def test_each_task_runs_in_the_image_of_its_room(spec: Any) -> None:
     executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
     images = {name: e["container"]["image"] for name, e in executors.items()}
     room = {"exec-validate": "validate", "exec-refuse": "validate", "exec-train": "train", "exec-evaluate": "evaluate"}
-    assert images == {name: f"ghcr.io/headrace/headrace-python-{r}:{__version__}" for name, r in room.items()}
+    assert images == {name: image(r) for name, r in room.items()}
+    told = [{v["name"]: v["value"] for v in e["container"]["env"]} for e in executors.values()]
+    assert told == [{"HEADRACE_EXPECTED_IMAGE": tag()}] * len(executors)
     assert not any("pip install" in " ".join(e["container"]["command"]) for e in executors.values())
 
 

@@ -1,0 +1,64 @@
+"""`headrace run --runner docker` and `docker/build` where no Docker can help, and what containers are shown."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace_pipelines import containers
+from headrace_pipelines.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+RUN = ["run", "--runner", "docker", "--config", str(ROOT / "examples" / "quickstart.yaml")]
+
+
+@pytest.mark.parametrize("where", ["nowhere", "closed"])
+def test_no_daemon(where: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as nobody:
+        nobody.bind(str(tmp_path / "closed"))  # a socket that a daemon left behind
+        env = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path / where}"}
+        command = [sys.executable, "-m", "headrace_pipelines", *RUN, "--output_dir", str(tmp_path / "runs")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+        assert done.returncode == 2 and not (tmp_path / "runs").exists()
+        assert done.stderr.startswith("headrace: error: no Docker daemon answers at unix://"), done.stderr
+        assert "Traceback" not in done.stderr
+        if shutil.which("docker"):
+            done = build(env=env)
+            assert done.returncode == 2 and "the Docker daemon does not answer" in done.stderr
+
+
+def test_an_unknown_runner(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--runner", "podman"]) == 2
+    assert "invalid choice: 'podman'" in capsys.readouterr().err
+
+
+def build(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "docker" / "build"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+
+
+def test_building_without_docker_or_an_unknown_step(tmp_path: Path) -> None:
+    done = build(env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (2, "") and "there is no docker command" in done.stderr
+    done = build("trian", env={"PATH": str(tmp_path)})
+    assert done.returncode == 2 and "there is no step 'trian'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_containers_see_what_the_parameters_name_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("data", "model", "other", "kept"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "a.parquet").touch()
+    parameters = {
+        "dataset_name": "data/*.parquet", "model_name_or_path": f"file://{tmp_path}/model", "store": "gs://bucket/x",
+        "publish": "models", "output_root": str(tmp_path / "kept"),
+        "arguments": {"manifest": "", "seed": 3, "sample_prompt": ["/", "A word"], "heldout": "data/a.parquet"},
+    }  # fmt: skip
+    assert containers.inputs(parameters) == {tmp_path / "data", tmp_path / "model", tmp_path / "data" / "a.parquet"}
+    assert containers.outputs(tmp_path / "kept", parameters) == {tmp_path / "kept", tmp_path / "models"}
