@@ -115,7 +115,7 @@ def runner(folder: Path, parameters: Mapping[str, Any]) -> Any:
     extra = {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])], "shm_size": "8g"} if gpus else {}
     return local.DockerRunner(
         mounts=mounts, user=f"{uid}:{gid}", environment=environment, working_dir=str(Path.cwd()),
-        labels={LABEL: str(folder)}, network_mode=os.environ.get("HEADRACE_DOCKER_NETWORK", "bridge"), **extra,
+        labels={LABEL: str(folder)}, **extra,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tarfile
 import time
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,21 @@ def test_images_that_do_not_fit(
             assert says in capsys.readouterr().err and not (tmp_path / "runs").exists()
     finally:
         docker("rmi", "headrace-test-old:1", "headrace-test-elsewhere:1")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone can become somebody without rights")
+@pytest.mark.parametrize("command", ["run", "build"])
+def test_no_rights_on_the_daemon(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    loader = SourceFileLoader("docker_build", str(ROOT / "docker" / "build"))
+    building = module_from_spec(spec_from_loader(loader.name, loader) or pytest.fail("no spec"))
+    loader.exec_module(building)
+    child = os.fork()
+    if not child:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        sys.argv = ["docker/build"]
+        here = ["run", "--runner", "docker", "--dataset_name", "x", "--model_name_or_path", "y"]
+        os._exit(main(here) if command == "run" else building.main())
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == 2 and "may not speak to the Docker daemon" in capfd.readouterr().err
