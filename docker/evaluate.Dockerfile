@@ -41,14 +41,14 @@ RUN /tools/bin/pip wheel -q --no-cache-dir --no-deps --no-build-isolation -w /di
  && /tools/bin/pip --python /opt/headrace/bin/python3 install -q --no-cache-dir --no-deps --no-index --prefix /app /dist/*.whl
 
 FROM base
-# OpenShift runs it as any user of group 0; `/work` is where relative paths lead.
+# OpenShift runs it as any user of group 0; `/outputs` is where relative paths lead.
 RUN echo 'headrace:x:10001:0:headrace:/tmp:/usr/sbin/nologin' >> /etc/passwd \
- && install -d -o 10001 -g 0 -m 2775 /work
+ && install -d -o 10001 -g 0 -m 2775 /outputs
 COPY --from=packages /opt/headrace /opt/headrace
 COPY docker/entrypoint /usr/local/bin/headrace-entrypoint
 COPY --from=package /app /opt/headrace
 ENV PATH=/opt/headrace/bin:${PATH} HOME=/tmp USER=headrace PYTHONUNBUFFERED=1 HEADRACE_ROOM=evaluate
-WORKDIR /work
+WORKDIR /outputs
 USER 10001:0
 ENTRYPOINT ["headrace-entrypoint"]
 ARG IMAGE=

@@ -56,4 +56,4 @@ def flags() -> list[str]:
 
 
 def mounted(volume: Path) -> list[str]:
-    return ["-v", f"{ROOT / 'examples'}:/examples:ro", "-v", f"{volume}:/work"]
+    return ["-v", f"{ROOT / 'examples'}:/examples:ro", "-v", f"{volume}:/outputs"]

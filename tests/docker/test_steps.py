@@ -59,8 +59,8 @@ def test_bad_flags_are_2(room: str, images: dict[str, str]) -> None:
 
 def test_a_volume_that_cannot_be_written(images: dict[str, str], tmp_path: Path, flags: list[str]) -> None:
     tmp_path.chmod(0o755)
-    done = docker("run", "--rm", *STRICT, *mounted(tmp_path), images["validate"], *flags, "--output_dir", "/work/v")
-    assert done.returncode == 2 and "cannot make the folder /work/v" in done.stderr
+    done = docker("run", "--rm", *STRICT, *mounted(tmp_path), images["validate"], *flags, "--output_dir", "/outputs/v")
+    assert done.returncode == 2 and "cannot make the folder /outputs/v" in done.stderr
     assert "user 4711" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -95,9 +95,9 @@ def test_secrets_as_files_and_where_they_are_missing(images: dict[str, str], vol
         done = docker(*base, *step)
         assert done.returncode == 2 and "HF_TOKEN" in done.stderr and "Traceback" not in done.stderr, done.stderr
         for name, says in (("nowhere", "cannot read"), ("none", "is empty")):
-            done = docker(*base, "-e", f"HF_TOKEN_FILE=/work/{name}", *step)
-            assert done.returncode == 2 and "HF_TOKEN_FILE is /work/" in done.stderr and says in done.stderr
-        done = docker(*base, "-e", "HF_TOKEN_FILE=/work/token", *step)
+            done = docker(*base, "-e", f"HF_TOKEN_FILE=/outputs/{name}", *step)
+            assert done.returncode == 2 and "HF_TOKEN_FILE is /outputs/" in done.stderr and says in done.stderr
+        done = docker(*base, "-e", "HF_TOKEN_FILE=/outputs/token", *step)
         assert done.returncode == 0, done.stderr
         written = [path for path in (volume / "v").rglob("*") if path.is_file()]
         assert written and not any(HubServer.TOKEN.encode() in path.read_bytes() for path in written)
