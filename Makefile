@@ -77,7 +77,8 @@ image-locks: setup ## the images' locks anew, from the development lock
 	{ echo "$$made"; $$resolve --extra validate --extra component pyproject.toml; } > $$locks/validate.txt; \
 	{ echo "$$made"; echo hatchling | $$resolve -; } > $$locks/build.txt; \
 	for room in train evaluate; do \
-	  { echo "$$made"; $$resolve --extra $$room --extra component pyproject.toml; } > $$locks/$$room-cuda.txt; \
+	  { echo "$$made"; $$resolve --extra $$room --extra component $$([ $$room = train ] && echo --extra nodes) pyproject.toml; } \
+	    > $$locks/$$room-cuda.txt; \
 	  { echo "$$made"; grep -Fxf $(LOCK) $$locks/$$room-cuda.txt; } > $$locks/$$room-cpu.txt; \
 	done
 
