@@ -22,6 +22,7 @@ _MEASURES = (
     ("documents", "Documents scored", 0, 1.0, ""),
     ("bytes", "Bytes of text scored", 0, 1.0, ""),
 )
+_GATE_TONES = {"passed": "go", "warned": "warn", "refused": "no-go"}
 Values = Mapping[str, Any]
 
 
@@ -95,6 +96,11 @@ def _tiles(training: Values, validation: Values, metrics: Values) -> list[dict[s
                 notes=[summary(validation.get("findings") or ())],
             )
         )  # fmt: skip
+    gate = metrics.get("gate") or {}
+    if gate.get("outcome") in _GATE_TONES:
+        found.append(
+            tile("Gate", gate["outcome"].capitalize(), tone=_GATE_TONES[gate["outcome"]], notes=gate["reasons"])
+        )
     return [t for t in found if t["value"] != show.DASH]
 
 

@@ -23,8 +23,8 @@ def evaluate(
     dataset_revision: str = "",
     publish: str = "",
     output_root: str = "",
-) -> NamedTuple("Outputs", [("published", str)]):  # type: ignore[valid-type]
-    """Score the committed model on the held-out documents and publish it.
+) -> NamedTuple("Outputs", [("gate", str), ("reason", str), ("published", str)]):  # type: ignore[valid-type]
+    """Score the committed model on the held-out documents and publish it if the gate lets it pass.
 
     Args:
         dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
@@ -40,15 +40,16 @@ def evaluate(
         metrics: loss, perplexity, accuracy and bits per byte.
         report: the run as a page.
         results: metrics.json, lineage.json and the model card; without publish and output_root the published model too.
-        published: where the model was published.
+        gate: passed, warned, refused or not judged.
+        reason: why it was refused, in a line; else empty.
+        published: where the model was published; empty if it was refused.
     """
     from headrace.evaluate import task
 
-    published = task.run(
+    return task.run(
         {
             **arguments, "dataset_name": dataset_name, "dataset_config_name": dataset_config_name,
             "dataset_revision": dataset_revision, "publish": publish,
         },
         output_root, model=model, heldout=heldout, metrics=metrics, report=report, results=results,
     )  # fmt: skip
-    return (published,)

@@ -15,8 +15,9 @@ from headrace.artifacts.bars import Bars
 from headrace.artifacts.files import write_bytes, write_json
 from headrace.artifacts.report import write_report
 from headrace.artifacts.storage import Store, open_store
-from headrace.errors import InputError
+from headrace.errors import InputError, Refused
 from headrace.evaluate.card import make_card, table
+from headrace.evaluate.gate import Threshold, Verdict, judge
 from headrace.evaluate.heldout import Chosen, caution, choose
 from headrace.evaluate.lineage import make_lineage
 from headrace.evaluate.publish import Published, publish
@@ -41,13 +42,17 @@ class Prepared:
     encoder: Encoder
     block: int
     metrics: list[tuple[str, Any]]
+    thresholds: tuple[Threshold, ...]
     chosen: Chosen
     caution: str
     """Why the documents may have been trained on, if anything says so."""
 
 
 def run(options: Options, output_dir: Path) -> dict[str, Any]:
-    """Score, publish and record; facts for `outcome.json`. Rank 0 alone writes, and prints the results to stdout."""
+    """Score, publish and record; facts for `outcome.json`. Rank 0 alone writes, and prints the results to stdout.
+
+    Refused when the gate does not let the model pass: everything is recorded then, and nothing published.
+    """
     inputs.required(options, "model_name_or_path")
     if options.evaluate.eval_batch_size < 1:
         raise InputError(f"--eval_batch_size is {options.evaluate.eval_batch_size}, expected 1 or more")
@@ -64,6 +69,7 @@ def run(options: Options, output_dir: Path) -> dict[str, Any]:
 
 def prepare(options: Options, scratch: Path, progress: inputs.Progress | None = None) -> Prepared:
     """Bring everything here and look at it; InputError for what cannot be scored, before torch is imported."""
+    thresholds = tuple(Threshold.parse(text) for text in options.evaluate.gate_threshold or ())
     subject = open_subject(options, scratch)
     here = replace(options, model=replace(options.model, model_name_or_path=str(subject.folder), model_revision=None))
     limits, encoder = inputs.open_limits(here), inputs.open_encoder(here)
@@ -74,7 +80,8 @@ def prepare(options: Options, scratch: Path, progress: inputs.Progress | None = 
     if note:
         log.warning("%s", note)
     return Prepared(
-        options=here, subject=subject, encoder=encoder, block=block, metrics=metrics, chosen=chosen, caution=note
+        options=here, subject=subject, encoder=encoder, block=block, metrics=metrics, thresholds=thresholds,
+        chosen=chosen, caution=note,
     )  # fmt: skip
 
 
@@ -131,6 +138,9 @@ def _finish(
     if prepared.metrics:  # code of the user's, which may fail: only now
         metrics["metrics"] = named_metrics.compute(prepared.metrics, scores)
         write_json(output_dir / METRICS, metrics)
+    verdict = judge(prepared.options.evaluate.gate, prepared.thresholds, metrics)
+    metrics["gate"] = verdict.to_json()
+    write_json(output_dir / METRICS, metrics)
     lineage = make_lineage(subject, chosen)
     write_json(output_dir / LINEAGE, lineage)
     write_bytes(output_dir / CARD, make_card(name=subject.version, metrics=metrics, lineage=lineage).encode())
@@ -142,11 +152,13 @@ def _finish(
         metrics=metrics,
         lineage=lineage,
     )
-    published = publish(
-        store, subject.version, model=subject.files,
-        papers=[output_dir / name for name in (CARD, METRICS, LINEAGE, REPORT)],
-        origin=subject.commit, scratch=scratch, progress=progress,
-    )  # fmt: skip
+    published = None
+    if not verdict.refused:
+        published = publish(
+            store, subject.version, model=subject.files,
+            papers=[output_dir / name for name in (CARD, METRICS, LINEAGE, REPORT)],
+            origin=subject.commit, scratch=scratch, progress=progress,
+        )  # fmt: skip
     recorded = track(
         output_dir,
         project=prepared.options.evaluate.wandb_project,
@@ -155,7 +167,12 @@ def _finish(
         history=subject.record.get("history") or [],
         metrics=_numbers({**metrics, **metrics.get("metrics", {})}),
     )
-    _tell(prepared, metrics, published, recorded, output_dir)
+    _tell(prepared, metrics, verdict, published, recorded, output_dir)
+    if published is None:
+        raise Refused(
+            f"the gate refused the model: {'; '.join(verdict.reasons)}",
+            "it is not published; train on, change --gate_threshold, or publish it all the same with --gate warn",
+        )
     return {
         **{
             key: metrics[key] for key in ("eval_loss", "perplexity", "accuracy", "bits_per_byte", "tokens", "documents")
@@ -164,6 +181,7 @@ def _finish(
         "version": subject.version,
         "commit_hash": subject.commit.hash if subject.commit else None,
         "step": subject.commit.step if subject.commit else None,
+        "gate": verdict.outcome,
         "published": published.uri,
     }
 
@@ -188,20 +206,27 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 
 def _tell(
-    prepared: Prepared, metrics: dict[str, Any], published: Published, recorded: Path | None, output_dir: Path
+    prepared: Prepared,
+    metrics: dict[str, Any],
+    verdict: Verdict,
+    published: Published | None,
+    recorded: Path | None,
+    output_dir: Path,
 ) -> None:
     """The results in words, on stdout."""
     chosen = prepared.chosen
     lines = [
-        f"{prepared.subject.location} ({published.version}), on {chosen.slice.table.num_rows} documents "
+        f"{prepared.subject.location} ({prepared.subject.version}), on {chosen.slice.table.num_rows} documents "
         f"{chosen.origin} (slice {chosen.slice.digest[:12]})",
         "",
         table(metrics),
         "",
         f"report     {output_dir / REPORT}",
         f"metrics    {output_dir / METRICS}",
-        f"published  {published.uri}" + ("" if published.written else " (was there already)"),
+        f"gate       {verdict.outcome}" + (f": {'; '.join(verdict.reasons)}" if prepared.thresholds else ""),
     ]
+    if published is not None:
+        lines.append(f"published  {published.uri}" + ("" if published.written else " (was there already)"))
     if recorded is not None:
         lines.append(f"W&B        {recorded}")
     sys.stdout.write("\n".join(lines) + "\n")

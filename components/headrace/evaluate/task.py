@@ -10,6 +10,7 @@ from typing import Any
 
 from headrace.artifacts.files import read_json
 from headrace.entry import log_to_stderr, run_component, task_folder, task_options
+from headrace.errors import Refused
 from headrace.evaluate import step
 
 BEGAN = ("model_name_or_path", "model_revision", "init_from_config", "tokenizer")
@@ -25,8 +26,11 @@ def run(
     metrics: Any,
     report: Any,
     results: Any,
-) -> str:
-    """Score and publish, and fill kfp's artifacts; the URI of what was published."""
+) -> tuple[str, str, str]:
+    """Score and publish, and fill kfp's artifacts; what the gate said, why it refused, and the URI of what it let pass.
+
+    A refusal raises nothing here: the pipeline decides what follows.
+    """
     passed = {**{k: v for k, v in values.items() if k not in BEGAN}, "model_name_or_path": model.path}
     if Path(heldout.path).stat().st_size:
         passed["heldout"] = heldout.path
@@ -34,7 +38,11 @@ def run(
     log_to_stderr(options)
     kept = Path(results.path)
     with task_folder(output_root, "evaluate") if output_root else nullcontext(kept) as folder:
-        facts = run_component(step.run, options, folder)
+        reason = published = ""
+        try:
+            published = str(run_component(step.run, options, folder)["published"])
+        except Refused as refused:
+            reason = refused.message
         Path(report.path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / step.REPORT, report.path)
         if folder != kept:
@@ -45,7 +53,7 @@ def run(
     for name, value in found.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             metrics.log_metric(name, value)
-    return _seen_from_outside(str(facts["published"]), kept, str(results.uri))
+    return str(found["gate"]["outcome"]), reason, _seen_from_outside(published, kept, str(results.uri))
 
 
 def _seen_from_outside(published: str, folder: Path, uri: str) -> str:

@@ -108,6 +108,15 @@ class EvaluateOptions:
     metric: list[str] | None = option(
         None, "`evaluate` metric over next tokens: accuracy, or the path of a metric script; may be repeated"
     )
+    gate: str = option(
+        "block",
+        "what a missed --gate_threshold does: block (nothing is published, exit 3), warn, or off (none is looked at)",
+        choices=("off", "warn", "block"),
+    )
+    gate_threshold: list[str] | None = option(
+        None,
+        "publish only a model with METRIC OPERATOR NUMBER, such as 'perplexity <= 30'; may be repeated, all must hold",
+    )
     publish: str | None = option(None, "folder or gs:// URI to publish to (default: `published` in output_dir)")
     wandb_project: str = option("headrace", "Weights & Biases project; online only when WANDB_API_KEY is set")
 
