@@ -20,7 +20,7 @@ def main(folder: Path, kind: str) -> None:
     _end_with_parent()
     from kfp import local
 
-    from headrace_pipelines.pipeline import pipeline
+    from headrace_pipelines.pipeline import make_pipeline
 
     root, parameters = folder.absolute() / "kfp", read_parameters(folder)
     root.mkdir()
@@ -28,7 +28,7 @@ def main(folder: Path, kind: str) -> None:
         containers.runner(folder.absolute(), parameters) if kind == DOCKER else local.SubprocessRunner(use_venv=False)
     )
     local.init(runner, pipeline_root=str(root))
-    pipeline(**parameters)
+    make_pipeline()(**parameters)
 
 
 def _stop_between_steps(number: int, _frame: object) -> None:

@@ -1,70 +1,124 @@
-"""`headrace compile`: the DAG as the YAML that Kubeflow takes."""
+"""`headrace compile`: the DAG as the YAML that Kubeflow Pipelines or Vertex AI takes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from headrace import images
 from headrace.artifacts.storage import open_store
-from headrace.errors import EXIT_DONE, InputError
-from headrace_pipelines.parameters import OwnFlags, flags, parameters
+from headrace.errors import EXIT_DONE, EXIT_FAILURE, InputError
+from headrace_pipelines.cluster import KFP, TARGETS, Cluster, default_cluster, read_cluster
+from headrace_pipelines.parameters import OwnFlags, flags, parameters, require
 
 SUFFIXES = (".yaml", ".yml", ".json")
-EXAMPLE = "  headrace compile -o pipeline.yaml --config examples/quickstart.yaml"
-USAGE = f"""usage: headrace compile -o FILE [--target kfp|vertex] [--config FILE] [FLAGS]
+EXAMPLE = "  headrace compile -o pipeline.yaml --config examples/quickstart.yaml --cluster examples/cluster.yaml"
+USAGE = f"""usage: headrace compile -o FILE [--target kfp|vertex] [--cluster FILE] [--check] [--config FILE] [FLAGS]
 
 Compile the pipeline into a package. Flags of the steps become the defaults of its parameters.
 
   -o FILE, --output FILE   where the package goes (.yaml or .json)
-  --target kfp|vertex      the back end it is for (default: kfp); one document serves both
+  --target kfp|vertex      the back end it is for (default: kfp); Vertex AI takes resources from --cluster, and
+                           neither Kubernetes secrets nor volumes, so a package for it has none
+  --cluster FILE           what the steps get: CPUs, memory, GPUs, secrets, node selectors … (examples/cluster.yaml)
+  --check                  write nothing: see whether a run with these flags could be started. With -o, also whether
+                           FILE is what would be written; 1 when it is not
   --config FILE            YAML or JSON file of flags; those on the command line win
 
 example:
 {EXAMPLE}
 
 `headrace run --help` lists the flags."""
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "STRING": (str,), "STRUCT": (dict,), "LIST": (list,), "NUMBER_INTEGER": (int,), "NUMBER_DOUBLE": (int, float),
+    "BOOLEAN": (bool,),
+}  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the package and say where."""
+    """Write the package and say where; with --check say whether it could be."""
     if {"-h", "--help"} & set(argv):
         print(USAGE)
         return EXIT_DONE
     parser = OwnFlags("compile")
     parser.add_argument("-o", "--output")
-    parser.add_argument("--target", choices=("kfp", "vertex"), default="kfp")
+    parser.add_argument("--target", choices=TARGETS, default=KFP)
+    parser.add_argument("--cluster")
+    parser.add_argument("--check", action="store_true")
     own, rest = parser.parse_known_args(argv)
     values = flags("compile", rest, "Flags of the steps.", EXAMPLE)
-    if not own.output:
+    if not own.output and not own.check:
         raise InputError("-o FILE is missing", "say where the package goes: headrace compile -o pipeline.yaml")
-    path = Path(own.output)
-    if path.suffix not in SUFFIXES:
+    path = Path(own.output) if own.output else None
+    if path is not None and path.suffix not in SUFFIXES:
         raise InputError(f"{path} is no name of a package; expected one that ends in {', '.join(SUFFIXES)}")
-    parameters(values)
+    chosen = parameters(values)
+    cluster = read_cluster(own.cluster) if own.cluster else default_cluster()
+    if own.check:
+        require(values)
+        return check(path, chosen, values, cluster, own.target)
+    assert path is not None
     open_store(str(path.parent)).check_writable()
     path.parent.mkdir(parents=True, exist_ok=True)
-    compile_package(path, values)
+    compile_package(path, values, cluster, own.target)
     for room in images.ROOMS:
         print(f"{room:10s} {images.image(room)}", file=sys.stderr)
     print(path)
     return EXIT_DONE
 
 
-def compile_package(path: Path, values: dict[str, Any]) -> None:
-    """Compile the DAG into a file; given values become defaults of its parameters.
+def compile_package(path: Path, values: Mapping[str, Any], cluster: Cluster | None = None, target: str = KFP) -> None:
+    """Compile the DAG into a file; given values become defaults of its parameters. The same input gives the same bytes.
 
     InputError when the images that were built here are of another version.
     """
     images.check_built()
     from kfp.compiler import Compiler
 
-    from headrace_pipelines.pipeline import pipeline
+    from headrace_pipelines.pipeline import make_pipeline
 
     given = {name: value for name, value in parameters(values).items() if value}
+    pipeline = make_pipeline(default_cluster() if cluster is None else cluster, target)
     Compiler().compile(pipeline, str(path), pipeline_parameters=given or None)
+
+
+def check(
+    path: Path | None, chosen: Mapping[str, Any], values: Mapping[str, Any], cluster: Cluster, target: str
+) -> int:
+    """Hold a run's parameters against the inputs of the package, and `path` against what would be written there."""
+    with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+        fresh = Path(scratch) / ("pipeline.yaml" if path is None else path.name)
+        compile_package(fresh, values, cluster, target)
+        check_parameters(fresh, chosen)
+        if path is not None and (not path.is_file() or path.read_bytes() != fresh.read_bytes()):
+            state = "is not what these flags compile to" if path.is_file() else "is not there"
+            print(f"headrace: error: {path} {state}\n  run headrace compile without --check", file=sys.stderr)
+            return EXIT_FAILURE
+    print("a run with these flags can be started" + (f"; {path} is up to date" if path is not None else ""))
+    return EXIT_DONE
+
+
+def check_parameters(package: Path, chosen: Mapping[str, Any]) -> None:
+    """InputError for a parameter that the package does not have, or of another type, or that is missing.
+
+    kfp's own client sends whatever it is given, and the back end fails later or not at all.
+    """
+    spec = next(yaml.safe_load_all(package.read_text("utf-8")))
+    inputs: Mapping[str, Any] = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    for name, value in chosen.items():
+        if name not in inputs:
+            raise InputError(f"the pipeline has no parameter {name}", f"it has {', '.join(inputs)}")
+        kind = str(inputs[name]["parameterType"])
+        if not isinstance(value, _KINDS[kind]) or (isinstance(value, bool) and kind != "BOOLEAN"):
+            raise InputError(f"the parameter {name} is {value!r}; the pipeline takes {kind} there")
+    for name, found in inputs.items():
+        if not found.get("isOptional") and name not in chosen and "defaultValue" not in found:
+            raise InputError(f"the parameter {name} is missing", f"give --{name}")
 
 
 if __name__ == "__main__":

@@ -66,10 +66,11 @@ def _default(port: Any) -> str:
 def _specifications() -> list[Any]:
     from headrace.evaluate.component import evaluate
     from headrace.train.component import train
-    from headrace.validate.component import refuse, validate
-    from headrace_pipelines.pipeline import pipeline
+    from headrace.validate.component import pin, validate
+    from headrace_pipelines.pipeline import make_pipeline
+    from headrace_pipelines.tasks import record, refuse
 
-    return [c.component_spec for c in (validate, train, evaluate, refuse, pipeline)]
+    return [c.component_spec for c in (pin, validate, train, evaluate, refuse, record, make_pipeline())]
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -11,7 +11,9 @@ from headrace.errors import InputError
 from headrace.options import parse_mapping
 from headrace.options.parse import arguments, convert, known_flags
 
-TYPED = ("dataset_name", "model_name_or_path", "dataset_config_name", "dataset_revision", "store", "publish")
+TEXTS = ("dataset_name", "model_name_or_path", "dataset_config_name", "dataset_revision", "store", "publish")
+OTHERS = ("gate", "gate_threshold", "wandb_project")
+"""Parameters of their own whose default is the pipeline's."""
 GROUPS = ("dataset", "model", "validate", "train", "evaluate", "training")
 REQUIRED = ("dataset_name", "model_name_or_path")
 MIXTURE = "dataset_mixture"
@@ -50,8 +52,9 @@ def parameters(values: Mapping[str, Any], output_root: str = "") -> dict[str, An
             "--do_train is false, but the pipeline evaluates what it trains",
             "use `headrace train` to prepare data only, `headrace evaluate` to score a model",
         )
-    typed = {name: str(values.get(name) or "") for name in TYPED}
-    rest = {name: v for name, v in values.items() if name not in (*TYPED, "output_dir") and v is not None}
+    typed = {name: str(values.get(name) or "") for name in TEXTS}
+    typed |= {name: values[name] for name in OTHERS if values.get(name) is not None}
+    rest = {name: v for name, v in values.items() if name not in (*TEXTS, *OTHERS, "output_dir") and v is not None}
     return {**typed, "arguments": rest, "output_root": output_root}
 
 

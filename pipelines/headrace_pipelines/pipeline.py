@@ -1,4 +1,4 @@
-"""The DAG, the same one for Kubeflow and for this machine.
+"""The DAG, the same one for Kubeflow, for Vertex AI and for this machine.
 
 No `from __future__ import annotations` here: kfp reads the annotations themselves.
 """
@@ -10,59 +10,111 @@ from kfp import dsl
 from headrace import images
 from headrace.evaluate.component import evaluate
 from headrace.train.component import train
-from headrace.validate.component import refuse, validate
+from headrace.validate.component import pin, validate
+from headrace_pipelines.cluster import KFP, Cluster, equip, launcher
+from headrace_pipelines.tasks import record, refuse
 
 NO_GO = "no-go"
+REFUSED = "refused"
 
 
-@dsl.pipeline(name="headrace", description="Validate a stream of documents, train a language model on it, publish it.")
-def pipeline(
-    dataset_name: str,
-    model_name_or_path: str,
-    dataset_config_name: str = "",
-    dataset_revision: str = "",
-    arguments: dict[str, Any] = {},  # noqa: B006  # kfp reads the default; nobody changes it
-    store: str = "",
-    publish: str = "",
-    output_root: str = "",
-) -> None:
-    """Validate, then train and evaluate unless the verdict is a no-go, which ends in a failing task.
+def make_pipeline(cluster: Cluster | None = None, target: str = KFP) -> Any:
+    """The DAG as a kfp pipeline, its tasks equipped for a cluster; without one as it runs on this machine.
 
-    Args:
-        dataset_name: Hub name, or a folder, file, glob or URI of files; empty with a dataset_mixture in `arguments`.
-        model_name_or_path: Hub name, folder or URI of the model to start from.
-        dataset_config_name: configuration of a Hub dataset.
-        dataset_revision: branch, tag or commit of a Hub dataset; its commit is recorded.
-        arguments: further flags of the steps by name, every one of TrainingArguments among them.
-        store: folder or gs:// URI where checkpoints are committed; empty for the model artifact.
-        publish: folder or gs:// URI to publish to; empty for an artifact of the run.
-        output_root: folder that all steps see, each to write in one of its own below; empty for none.
+    Only validate may be answered from the cache, and only while `pin` finds the same files and tokenizer: a name may
+    hold other data tomorrow.
     """
-    data = {
-        "dataset_name": dataset_name,
-        "dataset_config_name": dataset_config_name,
-        "dataset_revision": dataset_revision,
-        "arguments": arguments,
-        "output_root": output_root,
-    }
-    looked = validate(model_name_or_path=model_name_or_path, **data)
-    looked.set_caching_options(False)  # a name may hold other data tomorrow
-    with dsl.If(looked.outputs["verdict"] == NO_GO, name="no-go"):
-        refused = refuse(reason=looked.outputs["reason"])
-        refused.set_caching_options(False)
-    with dsl.Else(name="go"):
-        trained = train(
-            model_name_or_path=model_name_or_path,
-            manifest=looked.outputs["manifest"],
-            findings=looked.outputs["findings"],
-            heldout=looked.outputs["heldout"],
-            duplicates=looked.outputs["duplicates"],
-            store=store,
-            job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-            **data,
-        )
-        trained.set_caching_options(False)
-        scored = evaluate(model=trained.outputs["model"], heldout=looked.outputs["heldout"], publish=publish, **data)
-        scored.set_caching_options(False)
-    for task in (looked, refused, trained, scored):
+
+    def ready(task: dsl.PipelineTask, step: str = "", *, cached: bool = False) -> dsl.PipelineTask:
+        task.set_caching_options(cached)
         task.set_env_variable(images.EXPECTED, images.tag())
+        if cluster is not None:
+            equip(task, cluster[step] if step else launcher(cluster["validate"]), target)
+        return task
+
+    def end_refused(reason: Any) -> None:
+        task = ready(refuse(reason=reason))
+        if cluster is not None:
+            task.set_retry(0)
+
+    @dsl.pipeline(
+        name="headrace", description="Validate a stream of documents, train a language model on it, publish it."
+    )
+    def pipeline(
+        dataset_name: str,
+        model_name_or_path: str,
+        dataset_config_name: str = "",
+        dataset_revision: str = "",
+        arguments: dict[str, Any] = {},  # noqa: B006  # kfp reads the default; nobody changes it
+        store: str = "",
+        publish: str = "",
+        gate: str = "block",
+        gate_threshold: list[str] = [],  # noqa: B006
+        wandb_project: str = "headrace",
+        output_root: str = "",
+    ) -> None:
+        """Validate, then train and evaluate unless the verdict is a no-go; a no-go or a refusing gate fails the run.
+
+        Args:
+            dataset_name: Hub name, or a folder, file, glob or URI; empty with a dataset_mixture in `arguments`.
+            model_name_or_path: Hub name, folder or URI of the model to start from.
+            dataset_config_name: configuration of a Hub dataset.
+            dataset_revision: branch, tag or commit of a Hub dataset; its commit is recorded.
+            arguments: further flags of the steps by name, every one of TrainingArguments among them.
+            store: folder or gs:// URI where checkpoints are committed; empty for the model artifact.
+            publish: folder or gs:// URI to publish to; empty for an artifact of the run.
+            gate: what a missed threshold does: block, warn or off.
+            gate_threshold: conditions of being published, such as "perplexity <= 30"; all must hold.
+            wandb_project: Weights & Biases project; online only where the secret with the key is.
+            output_root: folder that all steps see, each to write in one of its own below; empty for none.
+        """
+        data = {
+            "dataset_name": dataset_name,
+            "dataset_config_name": dataset_config_name,
+            "dataset_revision": dataset_revision,
+            "arguments": arguments,
+        }
+        job = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+        recorded = record(
+            job=job, dataset_name=dataset_name, model_name_or_path=model_name_or_path, arguments=arguments,
+            store=store, publish=publish,
+        )  # fmt: skip
+        with dsl.ExitHandler(ready(recorded), name="steps"):
+            pinned = ready(pin(model_name_or_path=model_name_or_path, **data))
+            data["output_root"] = output_root
+            looked = ready(
+                validate(model_name_or_path=model_name_or_path, source=pinned.output, **data), "validate", cached=True
+            )
+            with dsl.If(looked.outputs["verdict"] == NO_GO, name="no-go"):
+                end_refused(looked.outputs["reason"])
+            with dsl.Else(name="go"):
+                trained = train(
+                    model_name_or_path=model_name_or_path,
+                    manifest=looked.outputs["manifest"],
+                    findings=looked.outputs["findings"],
+                    heldout=looked.outputs["heldout"],
+                    duplicates=looked.outputs["duplicates"],
+                    store=store,
+                    job=job,
+                    **data,
+                )
+                ready(trained, "train")
+                scored = evaluate(
+                    model=trained.outputs["model"],
+                    heldout=looked.outputs["heldout"],
+                    gate=gate,
+                    gate_threshold=gate_threshold,
+                    publish=publish,
+                    wandb_project=wandb_project,
+                    **data,
+                )
+                ready(scored, "evaluate")
+                with dsl.If(scored.outputs["gate"] == REFUSED, name="refused"):
+                    end_refused(scored.outputs["reason"])
+                with dsl.Else(name="passed"):
+                    # The published model as an artifact of the back end's lineage; nothing is copied.
+                    dsl.importer(
+                        artifact_uri=scored.outputs["published"], artifact_class=dsl.Model, reimport=True
+                    ).set_display_name("promote")
+
+    return pipeline

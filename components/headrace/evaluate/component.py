@@ -21,7 +21,10 @@ def evaluate(
     results: dsl.Output[dsl.Artifact],
     dataset_config_name: str = "",
     dataset_revision: str = "",
+    gate: str = "block",
+    gate_threshold: list[str] = [],  # noqa: B006  # kfp reads the default; nobody changes it
     publish: str = "",
+    wandb_project: str = "headrace",
     output_root: str = "",
 ) -> NamedTuple("Outputs", [("gate", str), ("reason", str), ("published", str)]):  # type: ignore[valid-type]
     """Score the committed model on the held-out documents and publish it if the gate lets it pass.
@@ -33,7 +36,10 @@ def evaluate(
         heldout: the documents that were kept out of training.
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset.
+        gate: what a missed threshold does: block, warn or off.
+        gate_threshold: conditions of being published, such as "perplexity <= 30"; all must hold.
         publish: folder or gs:// URI to publish to.
+        wandb_project: Weights & Biases project; online only where WANDB_API_KEY is set.
         output_root: folder for the step's files, in `evaluate`; empty for the artifact's own.
 
     Returns:
@@ -49,7 +55,8 @@ def evaluate(
     return task.run(
         {
             **arguments, "dataset_name": dataset_name, "dataset_config_name": dataset_config_name,
-            "dataset_revision": dataset_revision, "publish": publish,
+            "dataset_revision": dataset_revision, "gate": gate, "gate_threshold": gate_threshold, "publish": publish,
+            "wandb_project": wandb_project,
         },
         output_root, model=model, heldout=heldout, metrics=metrics, report=report, results=results,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Validation as a Kubeflow component, and the task that a no-go ends in.
+"""Validation as a Kubeflow component, and the task that says whether an earlier one still holds.
 
 No `from __future__ import annotations` here: kfp reads the annotations themselves.
 """
@@ -8,6 +8,36 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from headrace.images import image
+
+
+@dsl.component(base_image=image("validate"), install_kfp_package=False)
+def pin(
+    dataset_name: str,
+    model_name_or_path: str,
+    arguments: dict[str, Any],
+    dataset_config_name: str = "",
+    dataset_revision: str = "",
+) -> str:
+    """Find out what a validation would look at, in seconds, so that its earlier result holds while that is the same.
+
+    Args:
+        dataset_name: Hub name, or a folder, file, glob or URI of Parquet files.
+        model_name_or_path: Hub name, folder or URI of the model whose tokenizer is used.
+        arguments: further flags of `headrace validate` by name.
+        dataset_config_name: configuration of a Hub dataset.
+        dataset_revision: branch, tag or commit of a Hub dataset.
+
+    Returns:
+        A digest of the files, the tokenizer and the model's limits.
+    """
+    from headrace.validate.pin import pin
+
+    return pin(
+        {
+            **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
+            "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision,
+        }
+    )  # fmt: skip
 
 
 @dsl.component(base_image=image("validate"), install_kfp_package=False)
@@ -24,6 +54,7 @@ def validate(
     metrics: dsl.Output[dsl.Metrics],
     dataset_config_name: str = "",
     dataset_revision: str = "",
+    source: str = "",
     output_root: str = "",
 ) -> NamedTuple("Outputs", [("verdict", str), ("reason", str)]):  # type: ignore[valid-type]
     """Look at the stream before a GPU is paid for. A no-go is an answer, not a failure.
@@ -34,6 +65,7 @@ def validate(
         arguments: further flags of `headrace validate` by name.
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset.
+        source: what `pin` found: while it is the same, a back end may answer from its cache.
         output_root: folder for the step's files, in `validate`; empty for a temporary one.
 
     Returns:
@@ -54,18 +86,6 @@ def validate(
             **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
             "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision,
         },
-        output_root, report=report, summary=summary, findings=findings, manifest=manifest,
+        output_root, source=source, report=report, summary=summary, findings=findings, manifest=manifest,
         heldout=heldout, duplicates=duplicates, metrics=metrics,
     )  # fmt: skip
-
-
-@dsl.component(base_image=image("validate"), install_kfp_package=False)
-def refuse(reason: str) -> None:
-    """End a run that must not go on, so that nobody takes it for a success.
-
-    Args:
-        reason: what to say.
-    """
-    from headrace.errors import Refused
-
-    raise Refused(reason)

@@ -17,6 +17,7 @@ def run(
     values: Mapping[str, Any],
     output_root: str,
     *,
+    source: str,
     report: Any,
     summary: Any,
     findings: Any,
@@ -27,7 +28,7 @@ def run(
 ) -> tuple[str, str]:
     """Validate and fill kfp's artifacts; the verdict and, for a no-go, the reason.
 
-    A no-go raises nothing here: the pipeline decides what follows.
+    source: what `pin` found, kept with the manifest. A no-go raises nothing here: the pipeline decides what follows.
     """
     options = task_options(values)
     log_to_stderr(options)
@@ -47,6 +48,7 @@ def run(
             (duplicates, step.DUPLICATES),
         ):
             _fill(Path(artifact.path), folder / name)
+    manifest.metadata["source"] = source
     manifest.metadata["hash"] = found["dataset"]["manifest_hash"]
     heldout.metadata["digest"] = (found["heldout"] or {}).get("digest", "")
     for name, value in {**found["estimates"], **found["facts"]}.items():

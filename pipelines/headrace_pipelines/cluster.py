@@ -1,0 +1,183 @@
+"""What the steps get of a cluster: resources, places, secrets, from one small YAML file (`examples/cluster.yaml`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headrace.errors import InputError
+
+STEPS = ("validate", "train", "evaluate")
+KFP, VERTEX = TARGETS = ("kfp", "vertex")
+Cpu = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)$")]
+Bytes = Annotated[str, Field(pattern=r"^\d+([KMGTPE]i?)?$")]
+Folder = Annotated[str, Field(pattern=r"^/.")]
+VertexAccelerator = Literal[
+    "NVIDIA_TESLA_P100", "NVIDIA_TESLA_V100", "NVIDIA_TESLA_P4", "NVIDIA_TESLA_T4", "NVIDIA_TESLA_A100",
+    "NVIDIA_A100_80GB", "NVIDIA_L4", "NVIDIA_H100_80GB", "NVIDIA_H100_MEGA_80GB", "NVIDIA_H200_141GB", "NVIDIA_B200",
+]  # fmt: skip
+"""AcceleratorType of Vertex AI's API, those that torch runs on."""
+
+
+class _Model(BaseModel):
+    # Numbers are what people write for CPUs and node labels; Kubernetes takes text.
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class Toleration(_Model):
+    """A taint that a step may run in spite of; the fields of Kubernetes."""
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] | None = None
+    value: str | None = None
+    effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
+    toleration_seconds: int | None = Field(None, ge=0)
+
+
+class Volume(_Model):
+    """A PersistentVolumeClaim that is there already, and the folder it appears as."""
+
+    claim: str
+    path: Folder
+
+
+class Pod(_Model):
+    """What one step's pod gets. Quantities are Kubernetes' own: `2`, `500m`; `8Gi`, `500M`.
+
+    secrets: {Kubernetes secret: {key in it: environment variable}}; secret_files: {Kubernetes secret: folder that its
+    keys are files in}. A secret that is not there is left out, so that who needs none makes none.
+    """
+
+    cpu: Cpu
+    memory: Bytes
+    ephemeral_storage: Bytes | None = None
+    storage_class: str | None = None
+    accelerator: str = "nvidia.com/gpu"
+    vertex_accelerator: VertexAccelerator = "NVIDIA_L4"
+    accelerators: int = Field(0, ge=0)
+    shm: Bytes | None = None
+    node_selector: dict[str, str] = {}
+    tolerations: list[Toleration] = []
+    image_pull_secrets: list[str] = []
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    secrets: dict[str, dict[str, str]] = {}
+    secret_files: dict[str, Folder] = {}
+    volumes: list[Volume] = []
+    env: dict[str, str] = {}
+    service_account: str | None = None
+    runtime: str = "torch-distributed"
+    timeout_s: int | None = Field(None, gt=0)
+    retries: int = Field(0, ge=0)
+
+
+Cluster = Mapping[str, Pod]
+"""The pod of each step, by its name."""
+_HF, _WANDB = {"headrace-hf": {"HF_TOKEN": "HF_TOKEN"}}, {"headrace-wandb": {"WANDB_API_KEY": "WANDB_API_KEY"}}
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "validate": {"cpu": "2", "memory": "4Gi", "retries": 2, "secrets": _HF},
+    "train": {"cpu": "4", "memory": "16Gi", "accelerators": 1, "shm": "8Gi", "retries": 3, "secrets": _HF},
+    "evaluate": {"cpu": "4", "memory": "16Gi", "accelerators": 1, "retries": 2, "secrets": {**_HF, **_WANDB}},
+}
+"""Without a file. Training gets more tries than a preemptible node usually takes from it in a row."""
+_LAUNCHER = {"cpu": "500m", "memory": "2Gi", "accelerators": 0, "shm": None, "ephemeral_storage": None}
+
+
+def default_cluster() -> Cluster:
+    """What the steps get without a file."""
+    return {step: Pod.model_validate(DEFAULTS[step]) for step in STEPS}
+
+
+def read_cluster(path: str | Path) -> Cluster:
+    """The pods that a file describes; InputError naming each field that is wrong.
+
+    Fields at the top are for all steps, those below `steps` for one; mappings are merged, the rest replaced.
+    """
+    try:
+        found = yaml.safe_load(Path(path).read_text("utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read {path}: {error}", "check --cluster") from error
+    if not isinstance(found, dict) or not isinstance(found.get("steps") or {}, dict):
+        raise InputError(f"{path} is no mapping of fields", "examples/cluster.yaml shows how one looks")
+    common, steps = {k: v for k, v in found.items() if k != "steps"}, found.get("steps") or {}
+    problems = [f"steps.{name}: there are {', '.join(STEPS)}" for name in steps if name not in STEPS]
+    pods = {}
+    for step in STEPS:
+        try:
+            pods[step] = Pod.model_validate(_merged(DEFAULTS[step], common, steps.get(step) or {}))
+        except ValidationError as error:
+            problems += [_said(e, "" if e["loc"][0] in common else f"steps.{step}.") for e in error.errors()]
+    if problems:
+        raise InputError(f"{path}: {'; '.join(dict.fromkeys(problems))}", "examples/cluster.yaml has every field")
+    return pods
+
+
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            both = isinstance(value, dict) and isinstance(merged.get(name), Mapping)
+            merged[name] = {**merged[name], **value} if both else value
+    return merged
+
+
+def _said(error: Any, place: str) -> str:
+    found = "" if isinstance(error["input"], dict) else f", found {error['input']!r}"
+    return f"{place}{'.'.join(str(part) for part in error['loc'])}: {error['msg']}{found}"
+
+
+def launcher(pod: Pod) -> Pod:
+    """What a task needs that only looks or waits, in the place of a step's pod: as little as it takes."""
+    return pod.model_copy(update=_LAUNCHER)
+
+
+def equip(task: Any, pod: Pod, target: str) -> None:
+    """Give a kfp task what its pod shall have. On Vertex, which knows no Kubernetes, that is the resources alone."""
+    task.set_cpu_request(pod.cpu).set_cpu_limit(pod.cpu).set_memory_request(pod.memory).set_memory_limit(pod.memory)
+    if pod.accelerators:
+        task.set_accelerator_type(pod.vertex_accelerator if target == VERTEX else pod.accelerator)
+        task.set_accelerator_limit(pod.accelerators)
+    if pod.retries:
+        task.set_retry(pod.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
+    for name, value in pod.env.items():
+        task.set_env_variable(name, value)
+    if target == KFP:
+        _equip_kubernetes(task, pod)
+
+
+def _equip_kubernetes(task: Any, pod: Pod) -> None:
+    from kfp import kubernetes
+
+    for secret, keys in pod.secrets.items():
+        kubernetes.use_secret_as_env(task, secret, keys, optional=True)
+    for secret, folder in pod.secret_files.items():
+        kubernetes.use_secret_as_volume(task, secret, folder, optional=True)
+    for volume in pod.volumes:
+        kubernetes.mount_pvc(task, volume.claim, volume.path)
+    if pod.shm:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=pod.shm)
+    if pod.ephemeral_storage and pod.storage_class:
+        kubernetes.add_ephemeral_volume(
+            task, "scratch", "/tmp", ["ReadWriteOnce"], pod.ephemeral_storage, storage_class_name=pod.storage_class
+        )
+    elif pod.ephemeral_storage:
+        kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=pod.ephemeral_storage)
+    for key, value in pod.node_selector.items():
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in pod.tolerations:
+        kubernetes.add_toleration(task, **toleration.model_dump())
+    if pod.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, pod.image_pull_secrets)
+    if pod.image_pull_policy:
+        kubernetes.set_image_pull_policy(task, pod.image_pull_policy)
+    for key, value in pod.labels.items():
+        kubernetes.add_pod_label(task, key, value)
+    for key, value in pod.annotations.items():
+        kubernetes.add_pod_annotation(task, key, value)
+    if pod.timeout_s:
+        kubernetes.set_timeout(task, pod.timeout_s)
