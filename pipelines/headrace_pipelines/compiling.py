@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,16 +14,17 @@ import yaml
 from headrace import images
 from headrace.artifacts.storage import open_store
 from headrace.errors import EXIT_DONE, EXIT_FAILURE, InputError
-from headrace_pipelines.cluster import KFP, TARGETS, Cluster, default_cluster, read_cluster
+from headrace_pipelines.cluster import KFP, TARGETS, VERTEX, Cluster, default_cluster, read_cluster
 from headrace_pipelines.parameters import OwnFlags, flags, parameters, require
 
-SUFFIXES = (".yaml", ".yml", ".json")
+SUFFIXES = {KFP: (".yaml", ".yml"), VERTEX: (".yaml", ".yml", ".json")}
+"""kfp writes what is Kubernetes' into a second document, which JSON has no place for."""
 EXAMPLE = "  headrace compile -o pipeline.yaml --config examples/quickstart.yaml --cluster examples/cluster.yaml"
 USAGE = f"""usage: headrace compile -o FILE [--target kfp|vertex] [--cluster FILE] [--check] [--config FILE] [FLAGS]
 
 Compile the pipeline into a package. Flags of the steps become the defaults of its parameters.
 
-  -o FILE, --output FILE   where the package goes (.yaml or .json)
+  -o FILE, --output FILE   where the package goes (.yaml; for vertex also .json)
   --target kfp|vertex      the back end it is for (default: kfp); Vertex AI takes resources from --cluster, and
                            neither Kubernetes secrets nor volumes, so a package for it has none
   --cluster FILE           what the steps get: CPUs, memory, GPUs, secrets, node selectors … (examples/cluster.yaml)
@@ -34,6 +36,7 @@ example:
 {EXAMPLE}
 
 `headrace run --help` lists the flags."""
+_SHOWN_DICT = re.compile(rb"^(#    \w+: dict) \[Default: .*\]$", re.MULTILINE)
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "STRING": (str,), "STRUCT": (dict,), "LIST": (list,), "NUMBER_INTEGER": (int,), "NUMBER_DOUBLE": (int, float),
     "BOOLEAN": (bool,),
@@ -55,8 +58,9 @@ def main(argv: Sequence[str]) -> int:
     if not own.output and not own.check:
         raise InputError("-o FILE is missing", "say where the package goes: headrace compile -o pipeline.yaml")
     path = Path(own.output) if own.output else None
-    if path is not None and path.suffix not in SUFFIXES:
-        raise InputError(f"{path} is no name of a package; expected one that ends in {', '.join(SUFFIXES)}")
+    suffixes = SUFFIXES[own.target]
+    if path is not None and path.suffix not in suffixes:
+        raise InputError(f"{path} is no name of a package; expected one that ends in {', '.join(suffixes)}")
     chosen = parameters(values)
     cluster = read_cluster(own.cluster) if own.cluster else default_cluster()
     if own.check:
@@ -85,6 +89,8 @@ def compile_package(path: Path, values: Mapping[str, Any], cluster: Cluster | No
     given = {name: value for name, value in parameters(values).items() if value}
     pipeline = make_pipeline(default_cluster() if cluster is None else cluster, target)
     Compiler().compile(pipeline, str(path), pipeline_parameters=given or None)
+    # kfp repeats the defaults in a comment on top, those of a dict in an order that changes from process to process.
+    path.write_bytes(_SHOWN_DICT.sub(rb"\1", path.read_bytes()))
 
 
 def check(

@@ -83,7 +83,9 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP) -> Any:
             pinned = ready(pin(model_name_or_path=model_name_or_path, **data))
             data["output_root"] = output_root
             looked = ready(
-                validate(model_name_or_path=model_name_or_path, source=pinned.output, **data), "validate", cached=True
+                validate(model_name_or_path=model_name_or_path, source=pinned.outputs["source"], **data),
+                "validate",
+                cached=True,
             )
             with dsl.If(looked.outputs["verdict"] == NO_GO, name="no-go"):
                 end_refused(looked.outputs["reason"])
@@ -113,8 +115,9 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP) -> Any:
                     end_refused(scored.outputs["reason"])
                 with dsl.Else(name="passed"):
                     # The published model as an artifact of the back end's lineage; nothing is copied.
-                    dsl.importer(
+                    promoted = dsl.importer(
                         artifact_uri=scored.outputs["published"], artifact_class=dsl.Model, reimport=True
-                    ).set_display_name("promote")
+                    )
+                    promoted.set_display_name("promote").set_caching_options(False)
 
     return pipeline

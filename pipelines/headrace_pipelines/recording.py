@@ -39,8 +39,8 @@ def record(status: Any, parameters: Mapping[str, Any], job: str, *, outcome: Any
     store = open_store(place).child(RUNS)
     try:
         store.write(f"{job}.json", canonical_json(found))
-    except HeadraceError as error:
-        logging.getLogger(__name__).warning("the outcome is an artifact only: %s", error.message)
+    except (HeadraceError, OSError) as error:
+        logging.getLogger(__name__).warning("the outcome is an artifact only: %s", error)
         return ""
     return f"{store.uri}/{job}.json"
 

@@ -3,7 +3,7 @@
 No `from __future__ import annotations` here: kfp reads the annotations themselves.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -33,7 +33,7 @@ def record(
     publish: str,
     outcome: dsl.Output[dsl.Artifact],
     summary: dsl.Output[dsl.Markdown],
-) -> str:
+) -> NamedTuple("Outputs", [("place", str)]):  # type: ignore[valid-type]
     """Write down how a run ended, whatever happened.
 
     Args:
@@ -48,7 +48,7 @@ def record(
     Returns:
         outcome: state, error, time, parameters and images as JSON.
         summary: the same for people.
-        Output: where the outcome lies besides, `runs/JOB.json` below `publish` or `store`; empty for nowhere.
+        place: where the outcome lies besides, `runs/JOB.json` below `publish` or `store`; empty for nowhere.
     """
     from headrace_pipelines.recording import record
 
@@ -56,4 +56,4 @@ def record(
         "dataset_name": dataset_name, "model_name_or_path": model_name_or_path, "arguments": arguments,
         "store": store, "publish": publish,
     }  # fmt: skip
-    return record(status, parameters, job, outcome=outcome, summary=summary)
+    return (record(status, parameters, job, outcome=outcome, summary=summary),)

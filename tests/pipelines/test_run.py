@@ -73,6 +73,12 @@ def only_folder(root: Path) -> Path:
     return folder
 
 
+def recorded(folder: Path) -> dict[str, Any]:
+    """What the exit handler wrote of a run."""
+    (found,) = (folder / "published" / "runs").iterdir()
+    return dict(json.loads(found.read_text()))
+
+
 def processes_of(folder: Path) -> list[str]:
     """Command lines that name a run's folder: its steps' own processes carry it in their arguments."""
     found = []
@@ -116,6 +122,8 @@ def test_a_run_from_nothing_to_a_published_model(config: Path, tmp_path: Path) -
     assert json.loads((folder / "train" / "validation.json").read_text())["verdict"] == "go"
     assert json.loads((folder / "parameters.json").read_text())["arguments"]["max_steps"] == 3
     assert all(f"{step:8s} done in" in err for step in ("validate", "train", "evaluate"))
+    # The DAG's own tasks: what the validation looked at, the lineage's model, and how it ended.
+    assert recorded(folder)["state"] == "SUCCEEDED" and f"uri='{published}'" in (folder / "log.txt").read_text()
 
 
 def test_a_no_go_ends_with_3_and_its_report(config: Path, tmp_path: Path) -> None:
@@ -126,6 +134,17 @@ def test_a_no_go_ends_with_3_and_its_report(config: Path, tmp_path: Path) -> Non
     assert out.splitlines()[-1] == str(folder / "report.html")
     assert (folder / "report.html").read_text() == (folder / "validate" / "report.html").read_text()
     assert not (folder / "train").exists() and "Refused: no-go: " in (folder / "log.txt").read_text()
+    assert recorded(folder)["state"] == "FAILED"
+
+
+def test_a_refusing_gate_ends_with_3_and_publishes_nothing(config: Path, tmp_path: Path) -> None:
+    code, out, err = run("--config", config, "--gate_threshold", "perplexity < 1")
+    folder = only_folder(tmp_path / "runs")
+    assert code == 3 and "headrace: error: evaluate: the gate refused the model: perplexity is " in err
+    assert "Traceback" not in err and out.splitlines()[-1] == str(folder / "report.html")
+    assert "Refused: the gate refused the model" in (folder / "log.txt").read_text()
+    assert {p.name for p in (folder / "published").iterdir()} == {"runs"}
+    assert recorded(folder)["state"] == "FAILED"
 
 
 def test_a_mistake_that_only_training_can_see(config: Path, tmp_path: Path) -> None:

@@ -8,13 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from kfp import dsl
 
-from headrace.errors import Refused
 from headrace.stream.heldout import HeldOut
 from headrace.stream.manifest import Manifest
-from headrace.validate.component import refuse, validate
+from headrace.validate.component import validate
 from tests.artifact_of import artifact
 
 ROOT = Path(__file__).parents[2]
@@ -64,8 +62,3 @@ def test_nothing_held_out_is_an_empty_file(tmp_path: Path) -> None:
         **made,
     )
     assert Path(made["heldout"].path).read_bytes() == b"" and made["heldout"].metadata == {"digest": ""}
-
-
-def test_refusing_fails(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no-go"):
-        refuse.python_func(reason="no-go")

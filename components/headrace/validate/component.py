@@ -17,7 +17,7 @@ def pin(
     arguments: dict[str, Any],
     dataset_config_name: str = "",
     dataset_revision: str = "",
-) -> str:
+) -> NamedTuple("Outputs", [("source", str)]):  # type: ignore[valid-type]
     """Find out what a validation would look at, in seconds, so that its earlier result holds while that is the same.
 
     Args:
@@ -28,16 +28,17 @@ def pin(
         dataset_revision: branch, tag or commit of a Hub dataset.
 
     Returns:
-        A digest of the files, the tokenizer and the model's limits.
+        source: a digest of the files, the tokenizer and the model's limits.
     """
     from headrace.validate.pin import pin
 
-    return pin(
+    source = pin(
         {
             **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
             "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision,
         }
     )  # fmt: skip
+    return (source,)
 
 
 @dsl.component(base_image=image("validate"), install_kfp_package=False)

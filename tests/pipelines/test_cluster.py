@@ -1,0 +1,156 @@
+"""What examples/cluster.yaml and others like it become: in the package for Kubeflow, and in the one for Vertex AI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from headrace.errors import InputError
+from headrace_pipelines.__main__ import main
+from headrace_pipelines.cluster import STEPS, Pod, default_cluster, read_cluster
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cluster.yaml"
+EVERYTHING = """
+image_pull_secrets: [registry]
+image_pull_policy: Always
+labels: {team: nlp}
+annotations: {note: "1"}
+secrets: {headrace-hf: {token: HF_TOKEN}, other: {key: OTHER_KEY}}
+secret_files: {headrace-gcs: /var/secrets/gcs}
+env: {GOOGLE_APPLICATION_CREDENTIALS: /var/secrets/gcs/key.json}
+volumes: [{claim: corpora, path: /data}]
+steps:
+  train:
+    cpu: 8
+    memory: 64Gi
+    accelerator: amd.com/gpu
+    accelerators: 2
+    vertex_accelerator: NVIDIA_H100_80GB
+    shm: 16Gi
+    ephemeral_storage: 100Gi
+    storage_class: fast
+    node_selector: {pool: gpu, size: 8}
+    labels: {step: train}
+    tolerations: [{key: gpu, operator: Equal, value: "yes", effect: NoExecute, toleration_seconds: 60}]
+    timeout_s: 3600
+    retries: 7
+"""
+
+
+def compiled(tmp_path: Path, text: str, target: str = "kfp") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Container of each task, and what Kubernetes gives it; the latter empty where there is no second document."""
+    cluster, package = tmp_path / "cluster.yaml", tmp_path / f"{target}.yaml"
+    cluster.write_text(text)
+    assert main(["compile", "-o", str(package), "--cluster", str(cluster), "--target", target]) == 0
+    spec, *platforms = yaml.safe_load_all(package.read_text("utf-8"))
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    for platform in platforms:
+        json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+    executors = spec["deploymentSpec"]["executors"]
+    kubernetes = platforms[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platforms else {}
+    return {name: e["container"] for name, e in executors.items() if "container" in e}, kubernetes
+
+
+def test_every_field_reaches_the_package(tmp_path: Path) -> None:
+    containers, kubernetes = compiled(tmp_path, EVERYTHING)
+    resources = containers["exec-train"]["resources"]
+    assert resources["cpuLimit"] == resources["cpuRequest"] == 8.0
+    assert resources["memoryLimit"] == resources["memoryRequest"] == 68.719476736
+    assert (resources["accelerator"]["type"], resources["accelerator"]["count"]) == ("amd.com/gpu", "2")
+    train = kubernetes["exec-train"]
+    assert train["imagePullSecret"][0]["secretName"] == "registry" and train["imagePullPolicy"] == "Always"
+    assert train["podMetadata"] == {"labels": {"team": "nlp", "step": "train"}, "annotations": {"note": "1"}}
+    assert {m["mountPath"]: m for m in train["emptyDirMounts"]} == {
+        "/dev/shm": {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "16Gi"}
+    }
+    (scratch,) = train["genericEphemeralVolume"]
+    assert (scratch["mountPath"], scratch["size"], scratch["storageClassName"]) == ("/tmp", "100Gi", "fast")
+    assert train["nodeSelector"] == {"labels": {"pool": "gpu", "size": "8"}}
+    assert train["tolerations"] == [
+        {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoExecute", "tolerationSeconds": "60"}
+    ]
+    assert train["activeDeadlineSeconds"] == "3600"
+    (mount,) = train["pvcMount"]
+    assert (mount["constant"], mount["mountPath"]) == ("corpora", "/data")
+    assert {s["secretName"]: {k["secretKey"]: k["envVar"] for k in s["keyToEnv"]} for s in train["secretAsEnv"]} == {
+        "headrace-hf": {"token": "HF_TOKEN"}, "other": {"key": "OTHER_KEY"},
+    }  # fmt: skip
+    (files,) = train["secretAsVolume"]
+    assert (files["secretName"], files["mountPath"], files["optional"]) == ("headrace-gcs", "/var/secrets/gcs", True)
+    assert all(s["optional"] for s in train["secretAsEnv"])
+    for container in containers.values():
+        credentials = {"name": "GOOGLE_APPLICATION_CREDENTIALS", "value": "/var/secrets/gcs/key.json"}
+        assert credentials in container["env"]
+
+
+def test_one_step_s_fields_are_its_own(tmp_path: Path) -> None:
+    containers, kubernetes = compiled(tmp_path, EVERYTHING)
+    assert "accelerator" not in containers["exec-validate"]["resources"]
+    assert containers["exec-evaluate"]["resources"]["accelerator"]["type"] == "nvidia.com/gpu"
+    for task in ("exec-validate", "exec-pin", "exec-record", "exec-evaluate"):
+        assert kubernetes[task]["podMetadata"]["labels"] == {"team": "nlp"}
+        assert not {"nodeSelector", "tolerations", "emptyDirMounts", "activeDeadlineSeconds"} & set(kubernetes[task])
+    assert containers["exec-pin"]["resources"]["cpuLimit"] == containers["exec-refuse"]["resources"]["cpuLimit"] == 0.5
+
+
+def test_secrets_go_only_where_they_are_used(tmp_path: Path) -> None:
+    _, kubernetes = compiled(tmp_path, "{}")
+    assert {task: {s["secretName"] for s in e.get("secretAsEnv", ())} for task, e in kubernetes.items()} == {
+        "exec-pin": {"headrace-hf"}, "exec-validate": {"headrace-hf"}, "exec-train": {"headrace-hf"},
+        "exec-evaluate": {"headrace-hf", "headrace-wandb"}, "exec-record": {"headrace-hf"},
+        "exec-refuse": {"headrace-hf"}, "exec-refuse-2": {"headrace-hf"},
+    }  # fmt: skip
+
+
+def test_vertex_gets_one_document_with_its_own_names_of_gpus(tmp_path: Path) -> None:
+    containers, kubernetes = compiled(tmp_path, EVERYTHING, "vertex")
+    assert kubernetes == {}
+    assert containers["exec-train"]["resources"]["accelerator"]["type"] == "NVIDIA_H100_80GB"
+    assert containers["exec-evaluate"]["resources"]["accelerator"]["type"] == "NVIDIA_L4"
+
+
+def test_a_cpu_cluster_asks_for_no_gpu(tmp_path: Path) -> None:
+    containers, _ = compiled(tmp_path, "{accelerators: 0}")
+    assert not any("accelerator" in c["resources"] for c in containers.values())
+
+
+def test_the_example_is_read_and_the_empty_file_is_the_default(tmp_path: Path) -> None:
+    assert read_cluster(EXAMPLE)["train"].tolerations[0].operator == "Exists"
+    (tmp_path / "empty.yaml").write_text("")
+    assert read_cluster(tmp_path / "empty.yaml") == default_cluster()
+
+
+def test_the_example_has_every_field() -> None:
+    text = EXAMPLE.read_text("utf-8")
+    assert [name for name in Pod.model_fields if f"{name}:" not in text] == []
+    assert all(f"{step}:" in text for step in STEPS)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cpus: 2", "cpus: Extra inputs are not permitted, found 2"),
+        ("steps: {train: {cpu: lots}}", "steps.train.cpu: String should match pattern"),
+        ("steps: {train: {memory: 8 GB}}", "steps.train.memory: String should match pattern"),
+        ("steps: {training: {cpu: 2}}", "steps.training: there are validate, train, evaluate"),
+        ("accelerators: -1", "accelerators: Input should be greater than or equal to 0, found -1"),
+        ("vertex_accelerator: H100", "vertex_accelerator: Input should be"),
+        ("volumes: [{claim: a, path: data}]", "volumes.0.path: String should match pattern"),
+        ("tolerations: [{operator: Is}]", "tolerations.0.operator"),
+        ("- 1", "is no mapping of fields"),
+        ("a: [", "cannot read"),
+        ("labels: 3", "labels: Input should be a valid dictionary, found 3"),
+    ],
+)
+def test_mistakes_are_named(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_cluster(path)
+    assert says in caught.value.message and str(path) in caught.value.message
+    assert caught.value.message.count(says) == 1
