@@ -33,6 +33,8 @@ COMMANDS = {
     "run": Command("headrace_pipelines.local", "the whole pipeline on this machine", ("pipeline", "train")),
     "compile": Command("headrace_pipelines.compiling", "the pipeline as a package for Kubeflow", ("pipeline",)),
     "submit": Command("headrace_pipelines.submit", "start a run on Kubeflow", ("pipeline",)),
+    "watch": Command("headrace_pipelines.watch", "follow a run on Kubeflow to its end", ("pipeline",)),
+    "list": Command("headrace_pipelines.listing", "the runs on Kubeflow", ("pipeline",)),
 }
 STEPS = ("validate", "train", "evaluate")
 LOOKS = ("peek", "verify-order")

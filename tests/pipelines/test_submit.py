@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace_pipelines import submit
+from headrace_pipelines import asking
 from headrace_pipelines.__main__ import main
-from tests.pipelines.kfp_server import KfpServer
+from tests.pipelines.kfp_server import RESET, STALL, Fault, KfpServer
 
+pytestmark = pytest.mark.usefixtures("alone")
+ErrorOf = Callable[..., tuple[int, str]]
 RECIPE = """--dataset_streaming true --do_train --eval_strategy no --dataset_name HuggingFaceFW/fineweb
     --dataset_config_name CC-MAIN-2024-10 --dataset_group_text true --dataloader_num_workers 8 --max_steps 2500
     --model_name_or_path openai-community/gpt2 --output_dir /output-checkpoint --per_device_train_batch_size 8
     --logging_steps 50 --save_steps 1000"""
 SMALL = ["--", "--dataset_name", "data", "--model_name_or_path", "gpt2"]
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No host, context or kubeconfig of whoever runs the tests; and no waiting."""
-    for name in ("HEADRACE_KFP_HOST", "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(submit, "POLL_S", 0.01)
+CREATE = "POST /runs$"
 
 
 def only_run(server: KfpServer) -> dict[str, Any]:
@@ -50,91 +44,144 @@ def test_the_recipe_arrives_as_it_was_typed(capsys: pytest.CaptureFixture[str]) 
             "save_steps": 1000,
         },
     }  # fmt: skip
-    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "headrace"
     said = capsys.readouterr()
-    assert f"{server.url}/#/runs/details/run-1" in said.out and "run-1" in said.out.splitlines()[1]
+    assert f"{server.url}/#/runs/details/{run['run_id']}" in said.out and run["run_id"] in said.out.splitlines()[1]
     assert "--output_dir /output-checkpoint" in said.err
-    assert "Traceback" not in said.err and "Warning" not in said.err
+    assert "Warning" not in said.err
 
 
-def test_the_experiment_is_made_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_that_runs_is_the_package_compile_writes(tmp_path: Path) -> None:
+    with KfpServer() as server:
+        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
+    assert main(["compile", "-o", str(tmp_path / "p.yaml")]) == 0
+    run = only_run(server)
+    reference = run["pipeline_version_reference"]
+    assert server.uploaded[reference["pipeline_version_id"]] == (tmp_path / "p.yaml").read_bytes()
+    assert server.pipelines[reference["pipeline_id"]]["name"] == "headrace"
+    # The tasks' own caching is in the version; a run cannot overrule it.
+    assert "pipeline_spec" not in run
+
+
+def test_an_equal_package_is_uploaded_once_and_experiments_are_made_once() -> None:
     with KfpServer() as server:
         for name in ("first", "second"):
             assert main(["submit", name, "--host", server.url, "--experiment", "nightly", *SMALL]) == 0
-    assert [e["display_name"] for e in server.experiments] == ["nightly"]
-    assert {run["experiment_id"] for run in server.runs.values()} == {"experiment-1"}
+    assert server.violations == [] and len(server.runs) == 2
+    assert len(server.pipelines) == len(server.versions) == 1
+    (experiment,) = server.experiments.values()
+    assert experiment["display_name"] == "nightly"
+    assert {run["experiment_id"] for run in server.runs.values()} == {experiment["experiment_id"]}
 
 
 def test_a_namespace_is_passed_on() -> None:
-    with KfpServer() as server:
+    with KfpServer(multi_user=True) as server:
         assert main(["submit", "mine", "--host", server.url, "--namespace", "team-a", *SMALL]) == 0
-    assert server.experiments[0]["namespace"] == "team-a"
-    assert all(r.query["namespace"] == ["team-a"] for r in server.requests if "filter" in r.query)
+    assert [e["namespace"] for e in (*server.experiments.values(), *server.pipelines.values())] == ["team-a"] * 2
+    lists = [r for r in server.requests if r.call() in ("GET /experiments", "GET /pipelines")]
+    assert lists and all(r.query["namespace"] == ["team-a"] for r in lists)
 
 
-def test_the_host_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kfps_environment_names_the_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KF_PIPELINES_DEFAULT_EXPERIMENT_NAME", "ours")
     with KfpServer() as server:
-        monkeypatch.setenv("HEADRACE_KFP_HOST", server.url)
-        assert main(["submit", "mine", *SMALL]) == 0
-    assert only_run(server)["display_name"] == "mine"
+        assert main(["submit", "first", "--host", server.url, *SMALL]) == 0
+        monkeypatch.setenv("KF_PIPELINES_OVERRIDE_EXPERIMENT_NAME", "theirs")
+        assert main(["submit", "second", "--host", server.url, "--experiment", "mine", *SMALL]) == 0
+    assert [e["display_name"] for e in server.experiments.values()] == ["ours", "theirs"]
+
+
+def test_a_run_that_goes_on_is_not_started_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    with KfpServer(looks=["RUNNING"]) as server:
+        for _ in range(2):
+            assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
+    run = only_run(server)
+    said = capsys.readouterr().out
+    assert said.count(run["run_id"]) == 4 and "nothing was started" in said
+
+
+def test_a_run_that_goes_on_with_other_flags_is_named(error_of: ErrorOf) -> None:
+    with KfpServer(looks=["RUNNING"]) as server:
+        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
+        code, said = error_of("submit", "mine", "--host", server.url, *SMALL, "--max_steps", "3")
+    run = only_run(server)
+    assert code == 2 and f"headrace cancel {run['run_id']}" in said
+
+
+def test_a_run_that_has_ended_is_no_obstacle() -> None:
+    with KfpServer(looks=["FAILED"]) as server:
+        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
+        next(iter(server.runs.values()))["state"] = "FAILED"
+        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
+    assert server.violations == [] and len(server.runs) == 2
+
+
+@pytest.mark.parametrize("status", [RESET, 504, STALL])
+def test_a_lost_reply_starts_no_second_run(
+    status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(asking, "REPLY_S", 0.15)
+    with KfpServer(looks=["RUNNING"]) as server:
+        server.faults = [Fault(CREATE, status, acted=True)]
+        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
+    assert only_run(server)["run_id"] in capsys.readouterr().out
+    assert len(server.calls(CREATE)) == 1
+
+
+def test_a_lost_reply_does_not_adopt_the_run_of_before() -> None:
+    with KfpServer(looks=["FAILED"]) as server:
+        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
+        (before,) = server.runs
+        server.runs[before]["state"] = "FAILED"
+        server.faults = [Fault(CREATE, RESET)]
+        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 1
+    assert list(server.runs) == [before]
+
+
+@pytest.mark.parametrize("status", [RESET, 500, 503])
+def test_a_request_that_was_lost_says_that_nothing_was_started(status: int, error_of: ErrorOf) -> None:
+    with KfpServer() as server:
+        server.faults = [Fault(CREATE, status)]
+        code, said = error_of("submit", "mine", "--host", server.url, *SMALL)
+        assert code == 1 and server.runs == {} and "no run has appeared; run the same command again" in said
+        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
+    only_run(server)
+
+
+@pytest.mark.parametrize("on", ["POST /experiments$", "POST /pipelines$", "POST /pipelines/upload_version$"])
+@pytest.mark.parametrize("status", [RESET, 409])
+def test_whatever_else_is_made_is_made_once_when_replies_are_lost(on: str, status: int) -> None:
+    with KfpServer() as server:
+        server.faults = [Fault(on, status, acted=True)]
+        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
+    only_run(server)
+    assert len(server.experiments) == len(server.pipelines) == len(server.versions) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(400, "refused (400)"), (401, "HEADRACE_KFP_TOKEN"), (403, "ask for access"), (404, "--host")]
+)
+def test_a_refusal_is_not_worth_a_retry(status: int, says: str, error_of: ErrorOf) -> None:
+    with KfpServer(faults=[Fault("/runs", status)]) as server:
+        code, said = error_of("submit", "mine", "--host", server.url, *SMALL)
+    assert code == 2 and f"refused ({status}): the database is away" in said and says in said and server.runs == {}
+
+
+def test_a_server_that_dies_before_anything_is_started(error_of: ErrorOf) -> None:
+    with KfpServer(faults=[Fault("GET /runs", RESET, times=9)]) as server:
+        code, said = error_of("submit", "mine", "--host", server.url, *SMALL)
+    assert code == 1 and "cannot reach" in said and server.runs == {}
 
 
 @pytest.mark.parametrize(("last", "code"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 1), ("SKIPPED", 1)])
 def test_waiting_ends_on_every_last_state(last: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    with KfpServer(states=["PENDING", "RUNNING", "RUNNING", last]) as server:
-        assert main(["submit", "mine", "--host", server.url, "--wait", *SMALL]) == code
+    with KfpServer(looks=["PENDING", "RUNNING", "RUNNING", last]) as server:
+        assert main(["submit", "mine", "--host", server.url, "--wait", "--poll_s", "0.01", *SMALL]) == code
     assert server.violations == []
     said = capsys.readouterr()
     assert said.out.splitlines()[-1].split() == ["state", last]
-    assert [line.split()[-1] for line in said.err.splitlines()] == ["PENDING", "RUNNING", last]
-
-
-def test_waiting_outlasts_a_server_that_is_away_for_a_while(capsys: pytest.CaptureFixture[str]) -> None:
-    with KfpServer(states=["RUNNING", "SUCCEEDED"]) as server:
-        create = server.reply
-
-        def then_away(request: Any) -> tuple[int, Any]:
-            if request.method == "POST" and request.path.endswith("/runs"):
-                server.failures = [503, 500, 503]
-            return create(request)
-
-        server.reply = then_away  # type: ignore[method-assign]
-        assert main(["submit", "mine", "--host", server.url, "--wait", *SMALL]) == 0
-    assert "RUNNING" in capsys.readouterr().err
-
-
-def error_of(argv: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Exit code and what stderr says, which must be an error and a remedy."""
-    code = main(argv)
-    said = capsys.readouterr().err
-    lines = said.splitlines()
-    assert [line.startswith("headrace: error: ") for line in lines] == [True, False], said
-    return code, said
-
-
-def test_a_server_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    with KfpServer(failures=[500]) as server:
-        code, said = error_of(["submit", "mine", "--host", server.url, *SMALL], capsys)
-    assert code == 1 and "failed (500): " in said and "the database is away" in said
-
-
-def test_a_refusal_is_not_worth_a_retry(capsys: pytest.CaptureFixture[str]) -> None:
-    with KfpServer(failures=[403]) as server:
-        code, said = error_of(["submit", "mine", "--host", server.url, *SMALL], capsys)
-    assert code == 2 and "refused (403)" in said and server.runs == {}
-
-
-def test_a_connection_that_is_reset(capsys: pytest.CaptureFixture[str]) -> None:
-    with KfpServer(failures=[0, 0, 0, 0]) as server:
-        code, said = error_of(["submit", "mine", "--host", server.url, *SMALL], capsys)
-    assert code == 1 and "cannot reach" in said
-
-
-def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
-    with KfpServer() as server:
-        url = server.url
-    code, said = error_of(["submit", "mine", "--host", url, *SMALL], capsys)
-    assert code == 1 and f"cannot reach {url}: Connection refused" in said and "try again" in said
+    assert [line.split()[1:] for line in said.err.splitlines()[:3]] == [
+        ["mine", s] for s in ("PENDING", "RUNNING", last)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +190,7 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
         (["mine", *SMALL], "no Kubeflow Pipelines host is known"),
         (["mine", "--host", "ftp://there", *SMALL], "no URL of a web server"),
         (["mine", "--host", "http://there:many", *SMALL], "is no URL"),
+        (["mine", "--host", "http://me:hf_x@there", *SMALL], "--host holds a name or password"),
         ([*SMALL], "required: name"),
         (["mine", "--host", "http://127.0.0.1:9", "--max_steps", "3"], "unrecognized arguments: --max_steps"),
         (["mine", "--host", "http://127.0.0.1:9", "--", "--dataset_name", "data"], "--model_name_or_path is missing"),
@@ -152,24 +200,6 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
         (["mine", "--host", "http://127.0.0.1:9", *SMALL, "--do_train", "false"], "--do_train is false"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_sent(
-    argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, said = error_of(["submit", *argv], capsys)
+def test_mistakes_are_told_before_anything_is_sent(argv: list[str], says: str, error_of: ErrorOf) -> None:
+    code, said = error_of("submit", *argv)
     assert code == 2 and says in said and "hf_x" not in said
-
-
-def test_help_needs_no_server(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["submit", "--help"]) == 0
-    assert "-- FLAGS" in capsys.readouterr().out
-
-
-def test_the_package_that_is_sent_is_the_one_compile_writes(tmp_path: Path) -> None:
-    import yaml
-
-    with KfpServer() as server:
-        assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
-    assert main(["compile", "-o", str(tmp_path / "p.yaml")]) == 0
-    compiled = yaml.safe_load((tmp_path / "p.yaml").read_text())
-    sent = only_run(server)["pipeline_spec"]
-    assert json.dumps(sent["deploymentSpec"], sort_keys=True) == json.dumps(compiled["deploymentSpec"], sort_keys=True)

@@ -1,0 +1,148 @@
+"""What a run or a schedule is made from: flags, the pipeline as an uploaded version, an experiment."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headrace import images
+from headrace.errors import InputError
+from headrace_pipelines.compiling import compile_package
+from headrace_pipelines.connection import Connection, connect
+from headrace_pipelines.parameters import flags, parameters, require
+from headrace_pipelines.runs import experiment, experiment_name, find_or_make, named, pages
+
+PIPELINE = "headrace"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A version of the pipeline on a back end."""
+
+    pipeline_id: str
+    version_id: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Where and what to start. arguments: the pipeline's parameters by name."""
+
+    connection: Connection
+    experiment_id: str
+    version: Version
+    arguments: Mapping[str, Any]
+
+    def same(self, other: Any) -> bool:
+        """Say whether a run or a schedule of the API is one of this version with these arguments."""
+        version = other.pipeline_version_reference
+        given = other.runtime_config.parameters if other.runtime_config else None
+        return (
+            version is not None
+            and version.pipeline_version_id == self.version.version_id
+            and (given or {}) == self.arguments
+        )
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command's own words, and the steps' flags after `--`."""
+    words = list(argv)
+    cut = words.index("--") if "--" in words else len(words)
+    return words[:cut], words[cut + 1 :]
+
+
+def launch(args: argparse.Namespace, command: str, rest: Sequence[str], example: str) -> Launch:
+    """Compile, check, connect, upload. Whatever can be wrong with the flags is told before anything is sent."""
+    values = flags(f"{command} NAME --", rest, "Flags of the steps.", example)
+    require(values)
+    if values.get("output_dir"):
+        print(
+            f"note: --output_dir {values['output_dir']} would lie in each step's own pod; "
+            "checkpoints go to --store, or to the run's artifacts",
+            file=sys.stderr,
+        )
+    arguments = parameters(values)
+    with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+        package = Path(scratch) / "pipeline.yaml"
+        compile_package(package, {})
+        check_arguments(package, arguments)
+        connection = connect(args)
+        return Launch(
+            connection=connection,
+            experiment_id=experiment(connection, experiment_name(args.experiment)),
+            version=upload(connection, package),
+            arguments=arguments,
+        )
+
+
+def check_arguments(package: Path, arguments: Mapping[str, Any]) -> None:
+    """InputError for an argument that a package has no parameter for, or a parameter left without a value."""
+    with package.open(encoding="utf-8") as file:
+        inputs = next(yaml.safe_load_all(file))["root"].get("inputDefinitions", {}).get("parameters", {})
+    unknown = sorted(arguments.keys() - inputs.keys())
+    if unknown:
+        raise InputError(
+            f"the pipeline has no parameter {', '.join(unknown)}; it has {', '.join(sorted(inputs))}",
+            "is the pipeline of another version than this command?",
+        )
+    missing = sorted(
+        name for name, spec in inputs.items()
+        if name not in arguments and not spec.get("isOptional") and "defaultValue" not in spec
+    )  # fmt: skip
+    if missing:
+        raise InputError(f"the pipeline's parameter {', '.join(missing)} has no value")
+
+
+def version_name(content: bytes) -> str:
+    """`TAG-HASH`, of the images' tag and the package's content, in the characters that Kubernetes takes for a name."""
+    tag = re.sub(r"[^a-z0-9.-]+", "-", images.tag().lower())
+    return f"{tag}-{hashlib.sha256(content).hexdigest()[:12]}"
+
+
+def upload(connection: Connection, package: Path) -> Version:
+    """The version of the pipeline that holds this package; the same package is uploaded once."""
+    client, name = connection.client, version_name(package.read_bytes())
+    pipeline_id = _pipeline(connection)
+
+    def find() -> str | None:
+        reply = connection.ask(lambda: client.list_pipeline_versions(pipeline_id, filter=named(name)))
+        found = reply.pipeline_versions
+        return str(found[0].pipeline_version_id) if found else None
+
+    def make() -> str:
+        made = connection.ask(lambda: client.upload_pipeline_version(str(package), name, pipeline_id=pipeline_id))
+        return str(made.pipeline_version_id)
+
+    return Version(pipeline_id=pipeline_id, version_id=find_or_make(find, make), name=name)
+
+
+def _pipeline(connection: Connection) -> str:
+    """Id of the pipeline, which is made when missing: kfp's upload_pipeline would add a version of the same name."""
+    client = connection.client
+
+    def find() -> str | None:
+        listed = pages(
+            lambda token: connection.ask(
+                lambda: client.list_pipelines(page_token=token, filter=named(PIPELINE), namespace=connection.namespace)
+            ),
+            "pipelines",
+        )
+        return next((str(p.pipeline_id) for p in listed), None)
+
+    def make() -> str:
+        body = client.api_models.V2beta1Pipeline(
+            name=PIPELINE, display_name=PIPELINE, namespace=connection.namespace,
+            description="Validate a stream of documents, train a language model on it, evaluate it.",
+        )  # fmt: skip
+        return str(connection.ask(lambda: client.pipelines.pipeline_service_create_pipeline(body)).pipeline_id)
+
+    return find_or_make(find, make)
