@@ -35,6 +35,7 @@ COMMANDS = {
     "submit": Command("headrace_pipelines.submit", "start a run on Kubeflow", ("pipeline",)),
     "watch": Command("headrace_pipelines.watch", "follow a run on Kubeflow to its end", ("pipeline",)),
     "list": Command("headrace_pipelines.listing", "the runs on Kubeflow", ("pipeline",)),
+    "logs": Command("headrace_pipelines.logs", "what the steps of a run on Kubeflow print", ("pipeline",)),
 }
 STEPS = ("validate", "train", "evaluate")
 LOOKS = ("peek", "verify-order")
