@@ -36,6 +36,7 @@ COMMANDS = {
     "watch": Command("headrace_pipelines.watch", "follow a run on Kubeflow to its end", ("pipeline",)),
     "list": Command("headrace_pipelines.listing", "the runs on Kubeflow", ("pipeline",)),
     "logs": Command("headrace_pipelines.logs", "what the steps of a run on Kubeflow print", ("pipeline",)),
+    "cancel": Command("headrace_pipelines.cancel", "end a run on Kubeflow", ("pipeline",)),
 }
 STEPS = ("validate", "train", "evaluate")
 LOOKS = ("peek", "verify-order")

@@ -1,0 +1,75 @@
+"""`headrace cancel RUN`: end a run and wait until it has ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from headrace.errors import EXIT_DONE, HeadraceError, InputError
+from headrace_pipelines.connection import FLAGS, connect, parser
+from headrace_pipelines.runs import ENDED, find_run
+from headrace_pipelines.watch import POLL_S, Pace, look
+
+WAIT_S = 300.0
+USAGE = f"""usage: headrace cancel RUN [FLAGS]
+
+End a run. Submitted again, it goes on from the newest checkpoint in its --store.
+
+  RUN                  id of a run, or a name: the newest run of it
+  --wait_s S           how long to wait for its end; 0 for not at all (default: {WAIT_S:g})
+  --poll_s S           seconds between two looks (default: {POLL_S:g})
+
+{FLAGS}
+
+Exit code: 0 the run has ended, also when it had before; 1 it has not within the time.
+
+example:
+  headrace cancel gpt2training-stream --host https://kubeflow.example.org"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Cancel a run; 0 once it has ended, however it did."""
+    if {"-h", "--help"} & set(argv):
+        print(USAGE)
+        return EXIT_DONE
+    own = parser("cancel")
+    own.add_argument("run")
+    own.add_argument("--wait_s", type=float, default=WAIT_S)
+    own.add_argument("--poll_s", type=float, default=POLL_S)
+    args = own.parse_args(argv)
+    if args.wait_s < 0 or args.poll_s <= 0:
+        raise InputError("--wait_s and --poll_s are seconds", "expected 0 or more, and more than 0")
+    connection = connect(args)
+    run = find_run(connection, args.run)
+    run_id, name = run.run_id, run.display_name
+    if run.state in ENDED:
+        print(f"the run {name} ({run_id}) had ended before: {run.state}")
+        return EXIT_DONE
+    refusal: HeadraceError | None = None
+    if run.state != "CANCELING":
+        try:
+            connection.ask(lambda: connection.client.terminate_run(run_id))
+        except HeadraceError as error:
+            refusal = error  # it may have ended meanwhile, or only the reply was lost: its state says
+    until = time.monotonic() + args.wait_s
+    while True:
+        run = look(connection, run_id, Pace(poll_s=args.poll_s, patience_s=args.wait_s), _note)
+        if run.state in ENDED:
+            print(f"state      {run.state}")
+            return EXIT_DONE
+        if refusal is not None and run.state != "CANCELING":
+            raise refusal
+        if args.wait_s == 0:
+            print(f"state      {run.state}")
+            return EXIT_DONE
+        if time.monotonic() + args.poll_s > until:
+            raise HeadraceError(
+                f"the run {name} ({run_id}) is {run.state} after {args.wait_s:g} s",
+                f"it was told to end and may take longer: headrace watch {run_id}",
+            )
+        time.sleep(args.poll_s)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
