@@ -37,6 +37,7 @@ COMMANDS = {
     "list": Command("headrace_pipelines.listing", "the runs on Kubeflow", ("pipeline",)),
     "logs": Command("headrace_pipelines.logs", "what the steps of a run on Kubeflow print", ("pipeline",)),
     "cancel": Command("headrace_pipelines.cancel", "end a run on Kubeflow", ("pipeline",)),
+    "schedule": Command("headrace_pipelines.schedule", "runs on Kubeflow by the clock", ("pipeline",)),
 }
 STEPS = ("validate", "train", "evaluate")
 LOOKS = ("peek", "verify-order")
