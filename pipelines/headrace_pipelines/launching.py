@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from headrace import images
-from headrace.errors import InputError
-from headrace_pipelines.compiling import compile_package
+from headrace_pipelines.cluster import default_cluster, read_cluster
+from headrace_pipelines.compiling import check_parameters, compile_package
 from headrace_pipelines.connection import Connection, connect
 from headrace_pipelines.parameters import flags, parameters, require
 from headrace_pipelines.runs import experiment, experiment_name, find_or_make, named, pages
@@ -35,12 +33,13 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """Where and what to start. arguments: the pipeline's parameters by name."""
+    """Where and what to start. arguments: the pipeline's parameters by name; service_account: None for kfp's own."""
 
     connection: Connection
     experiment_id: str
     version: Version
     arguments: Mapping[str, Any]
+    service_account: str | None = None
 
     def same(self, other: Any) -> bool:
         """Say whether a run or a schedule of the API is one of this version with these arguments."""
@@ -71,35 +70,19 @@ def launch(args: argparse.Namespace, command: str, rest: Sequence[str], example:
             file=sys.stderr,
         )
     arguments = parameters(values)
+    cluster = read_cluster(args.cluster) if args.cluster else default_cluster()
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         package = Path(scratch) / "pipeline.yaml"
-        compile_package(package, {})
-        check_arguments(package, arguments)
+        compile_package(package, {}, cluster)
+        check_parameters(package, arguments)
         connection = connect(args)
         return Launch(
             connection=connection,
             experiment_id=experiment(connection, experiment_name(args.experiment)),
             version=upload(connection, package),
             arguments=arguments,
+            service_account=cluster["train"].service_account,
         )
-
-
-def check_arguments(package: Path, arguments: Mapping[str, Any]) -> None:
-    """InputError for an argument that a package has no parameter for, or a parameter left without a value."""
-    with package.open(encoding="utf-8") as file:
-        inputs = next(yaml.safe_load_all(file))["root"].get("inputDefinitions", {}).get("parameters", {})
-    unknown = sorted(arguments.keys() - inputs.keys())
-    if unknown:
-        raise InputError(
-            f"the pipeline has no parameter {', '.join(unknown)}; it has {', '.join(sorted(inputs))}",
-            "is the pipeline of another version than this command?",
-        )
-    missing = sorted(
-        name for name, spec in inputs.items()
-        if name not in arguments and not spec.get("isOptional") and "defaultValue" not in spec
-    )  # fmt: skip
-    if missing:
-        raise InputError(f"the pipeline's parameter {', '.join(missing)} has no value")
 
 
 def version_name(content: bytes) -> str:

@@ -24,6 +24,7 @@ schedule. Times are UTC, unless the back end sets CRON_SCHEDULE_TIMEZONE.
   --cron 'M H D M W'   minute, hour, day, month, weekday; the next three times are printed
   --no_catchup         after a pause, start the latest missed run only, not every one
   --max_concurrency N  runs at the same time, 1 to 10 (default: 1)
+  --cluster FILE       what the steps get, as for `headrace submit`
   --experiment NAME    made when missing (default: {EXPERIMENT}; with --list: all of the namespace)
   --list               what is scheduled
   --delete NAME        end a schedule; its runs stay
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     own = parser("schedule")
     own.add_argument("name", nargs="?")
-    for flag in ("--cron", "--experiment", "--delete", "--pause", "--resume"):
+    for flag in ("--cron", "--experiment", "--cluster", "--delete", "--pause", "--resume"):
         own.add_argument(flag)
     for flag in ("--no_catchup", "--list"):
         own.add_argument(flag, action="store_true")
@@ -98,6 +99,7 @@ def _schedule(made: Launch, args: argparse.Namespace, cron: str) -> Any:
                 made.experiment_id, args.name, cron_expression=cron, no_catchup=args.no_catchup,
                 max_concurrency=args.max_concurrency, params=dict(made.arguments),
                 pipeline_id=made.version.pipeline_id, version_id=made.version.version_id,
+                service_account=made.service_account,
             )
         )  # fmt: skip
 

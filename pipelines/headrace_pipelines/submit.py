@@ -21,6 +21,7 @@ on, the same command starts no second one: it prints the one that is there. Once
 
   NAME                 name of the run
   --experiment NAME    experiment to file the run under, made when missing (default: {EXPERIMENT})
+  --cluster FILE       what the steps get: CPUs, memory, GPUs, secrets, service account … (examples/cluster.yaml)
   --wait               watch the run until it ends (see `headrace watch --help`: --poll_s, --patience_s, exit codes)
 
 {FLAGS}
@@ -40,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
     own = parser("submit")
     own.add_argument("name")
     own.add_argument("--experiment")
+    own.add_argument("--cluster")
     own.add_argument("--wait", action="store_true")
     pace_flags(own)
     args = own.parse_args(words)
@@ -78,7 +80,7 @@ def start(made: Launch, name: str) -> Any:
         return connection.ask(
             lambda: connection.client.run_pipeline(
                 made.experiment_id, name, params=dict(made.arguments), pipeline_id=made.version.pipeline_id,
-                version_id=made.version.version_id,
+                version_id=made.version.version_id, service_account=made.service_account,
             )
         )  # fmt: skip
     except InputError:

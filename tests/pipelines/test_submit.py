@@ -73,6 +73,18 @@ def test_an_equal_package_is_uploaded_once_and_experiments_are_made_once() -> No
     assert {run["experiment_id"] for run in server.runs.values()} == {experiment["experiment_id"]}
 
 
+def test_a_cluster_file_is_in_the_version_and_its_account_in_the_run(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text("{service_account: trainer, accelerators: 4}")
+    cluster = ["--cluster", str(tmp_path / "cluster.yaml")]
+    with KfpServer() as server:
+        assert main(["submit", "mine", "--host", server.url, *cluster, *SMALL]) == 0
+    assert main(["compile", "-o", str(tmp_path / "p.yaml"), *cluster]) == 0
+    run = only_run(server)
+    assert run["service_account"] == "trainer"
+    sent = server.uploaded[run["pipeline_version_reference"]["pipeline_version_id"]]
+    assert sent == (tmp_path / "p.yaml").read_bytes() and b"count: '4'" in sent
+
+
 def test_a_namespace_is_passed_on() -> None:
     with KfpServer(multi_user=True) as server:
         assert main(["submit", "mine", "--host", server.url, "--namespace", "team-a", *SMALL]) == 0
