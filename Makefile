@@ -8,7 +8,7 @@ BIN := .venv/bin
 RUN_THREADS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test check soak containers bench lock image-locks clean
+.PHONY: help setup run test check soak containers bench verified lock image-locks clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -54,6 +54,10 @@ containers: setup ## build the images (CPU) and test them; needs Docker, or root
 
 bench: setup ## tokens/s of the stream beside the reference path and the tokenizer alone (needs npm and apt-get)
 	@$(BIN)/python benchmarks/stream.py --json benchmarks/stream.json
+
+verified: setup ## run each room's example pipeline, then date its metadata.yaml today
+	@OMP_NUM_THREADS=1 $(BIN)/pytest tests/pipelines/test_rooms.py $(PYTEST_ARGS)
+	@$(BIN)/python -m headrace_pipelines.verified --today
 
 # --no-emit-*: where packages come from is each machine's own pip configuration, never the lock's.
 # The local version "+cpu" is cut so that the lock also installs where the CPU build is not called that;

@@ -1,14 +1,23 @@
-"""`python -m headrace_pipelines.docs` writes docs/flags.md from the code; `--check` fails when it is stale."""
+"""`python -m headrace_pipelines.docs` writes what is made of the code: docs/flags.md and a part of each room's README.
+
+`--check` fails when one of them is stale, or a room's metadata is wrong.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from headrace.entry import explain
+from headrace.errors import EXIT_DONE, EXIT_FAILURE, HeadraceError
+from headrace.images import ROOMS
 from headrace.options.parse import Flag, known_flags
+from headrace_pipelines.metadata import problems
+from headrace_pipelines.readmes import FOLDER, README, readme
+from headrace_pipelines.tables import component, inputs, table
 
 PATH = Path("docs/flags.md")
 TITLES = {
@@ -23,16 +32,21 @@ TITLES = {
 
 def flags_page() -> str:
     """docs/flags.md."""
+    from headrace_pipelines.pipeline import make_pipeline
+    from headrace_pipelines.tasks import record, refuse
+
     parts = [
-        "# Flags and components\n",
+        "# Flags\n",
         "Made from the code by `python -m headrace_pipelines.docs`; do not edit. Every step takes every flag, from the "
         "command line or from one YAML or JSON file (`--config`), and uses those it needs.\n",
     ]
     for group, title in TITLES.items():
         rows = [f for f in known_flags().values() if f.group == group]
-        parts.append(f"## {title}\n\n{_table(('flag', 'type', 'default', 'what it is'), map(_row, rows))}")
-    parts.append("## Components of the pipeline\n")
-    parts += [_component(spec) for spec in _specifications()]
+        parts.append(f"## {title}\n\n{table(('flag', 'type', 'default', 'what it is'), map(_row, rows))}")
+    parts.append(f"## Parameters of the pipeline\n\n{inputs(make_pipeline().component_spec)}")
+    parts += [component(task.component_spec) for task in (refuse, record)]
+    rooms = ", ".join(f"[{room}](../{FOLDER / room / README})" for room in ROOMS)
+    parts.append(f"The inputs and outputs of its other components are in their READMEs: {rooms}.\n")
     return "\n".join(parts)
 
 
@@ -46,53 +60,44 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _component(spec: Any) -> str:
-    rows = [
-        *((f"`{n}`", "input", _kind(i), _default(i), i.description or "") for n, i in (spec.inputs or {}).items()),
-        *((f"`{n}`", "output", _kind(o), "", o.description or "") for n, o in (spec.outputs or {}).items()),
-    ]
-    says = (spec.description or "").strip().splitlines()[0]
-    return f"### {spec.name}\n\n{says}\n\n{_table(('name', '', 'type', 'default', 'what it is'), rows)}"
+def pages() -> dict[Path, str]:
+    """Every file that is made of the code, whole or in part, as it should be."""
+    rooms = {FOLDER / room / README: room for room in ROOMS}
+    held = {path: path.read_text("utf-8") if path.is_file() else "" for path in rooms}
+    return {PATH: flags_page(), **{path: readme(room, held[path]) for path, room in rooms.items()}}
 
 
-def _kind(port: Any) -> str:
-    return str(port.type).removeprefix("system.").partition("@")[0]
+def check() -> list[str]:
+    """What is stale or wrong in this checkout, a line each."""
+    stale = [p for p, page in pages().items() if not p.is_file() or p.read_text("utf-8") != page]
+    said = [f"{path} is stale; run `python -m headrace_pipelines.docs`" for path in stale]
+    return said + problems(datetime.now(UTC))
 
 
-def _default(port: Any) -> str:
-    return "" if not getattr(port, "optional", False) else f"`{port.default!r}`"
-
-
-def _specifications() -> list[Any]:
-    from headrace.evaluate.component import evaluate
-    from headrace.train.component import train
-    from headrace.validate.component import pin, validate
-    from headrace_pipelines.pipeline import make_pipeline
-    from headrace_pipelines.tasks import record, refuse
-
-    return [c.component_spec for c in (pin, validate, train, evaluate, refuse, record, make_pipeline())]
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(" ".join(cell.split()) for cell in line) + " |" for line in lines) + "\n"
+def write() -> list[Path]:
+    """Make the files anew; which ones changed."""
+    changed = [(p, page) for p, page in pages().items() if not p.is_file() or p.read_text("utf-8") != page]
+    for path, page in changed:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(page, "utf-8")
+    return [path for path, _ in changed]
 
 
 def main() -> int:
-    """Write the page, or with --check compare it; 1 when it is stale."""
+    """Write the files, or with --check only look; 1 when one is stale or wrong."""
     parser = argparse.ArgumentParser(prog="python -m headrace_pipelines.docs", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--check", action="store_true", help="look, write nothing")
     args = parser.parse_args()
-    page = flags_page()
-    if args.check:
-        if not PATH.is_file() or PATH.read_text("utf-8") != page:
-            print(f"headrace: error: {PATH} is stale\n  run `python -m headrace_pipelines.docs`", file=sys.stderr)
-            return 1
-        return 0
-    PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(page, "utf-8")
-    print(PATH)
-    return 0
+    try:
+        if not args.check:
+            print(*write(), sep="\n")
+            return EXIT_DONE
+        said = check()
+    except HeadraceError as error:
+        return explain(error)
+    for line in said:
+        print(f"headrace: error: {line}", file=sys.stderr)
+    return EXIT_FAILURE if said else EXIT_DONE
 
 
 if __name__ == "__main__":
