@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from headrace.errors import EXIT_DONE, HeadraceError, InputError, Refused
+from headrace_pipelines.committed import Committed
 from headrace_pipelines.connection import FLAGS, Connection, connect, parser
 from headrace_pipelines.display import display
 from headrace_pipelines.runs import ENDED, find_run
@@ -34,7 +35,8 @@ Show the steps of a run, their states and times until it ends. Ctrl-C leaves the
 
 Exit code: 0 succeeded; 1 failed, canceled or skipped, or lost sight of; 2 the back end refuses to answer;
 3 the run was refused: a no-go, or the gate.
-Values of metrics are not in the API: they are in the steps' reports, on the run's page.
+The API has no metrics. Where the run's --store can be read from here, the newest committed step and its loss are
+shown; the others are in the steps' reports, on the run's page.
 
 example:
   headrace watch gpt2training-stream --host https://kubeflow.example.org"""
@@ -102,14 +104,22 @@ def watch(connection: Connection, run_id: str, at: Pace) -> int:
 def follow(connection: Connection, run_id: str, at: Pace) -> End:
     """Show a run until it ends; HeadraceError when the back end is away for too long, or refuses."""
     spec: Any = None
+    training: Committed | None = None
     with display() as shown:
         while True:
             run = look(connection, run_id, at, shown.note)
             if spec is None:
                 spec = _spec(connection, run, shown.note)
+            if training is None:
+                training = Committed((run.runtime_config.parameters if run.runtime_config else None) or {})
             details = run.run_details.task_details if run.run_details else None
             now = steps(spec or None, details or (), datetime.datetime.now(datetime.UTC))
-            shown.look(str(run.display_name or run_id), str(run.state or "PENDING"), now, facts(run))
+            shown.look(
+                str(run.display_name or run_id),
+                str(run.state or "PENDING"),
+                now,
+                [*facts(run), *training.facts(shown.note)],
+            )
             if run.state in ENDED:
                 return End(run=run, steps=now)
             time.sleep(at.poll_s)
