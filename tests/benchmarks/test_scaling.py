@@ -1,0 +1,198 @@
+"""The model of `benchmarks/scaling_reads.py` against what real ranks ask of a real server."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.scaling_reads import Rank, Source
+from headrace.stream.batches import RankStream
+from headrace.stream.documents import Reader
+from headrace.stream.feed import TextFeed
+from headrace.stream.footer import footer_of
+from headrace.stream.lane import expected_samples
+from headrace.stream.manifest import Manifest
+from headrace.stream.order import Piece
+from headrace.stream.plan import Plan
+from headrace.stream.source import resolve
+from headrace.stream.steps import StepReader
+from headrace.stream.survey import listed, survey
+from headrace.stream.tokenizer import Encoder, load_encoder
+from tests.servers.hub import HubServer
+from tests.servers.hub_repos import make_dataset_repo
+
+TINY = Path(__file__).parents[2] / "examples/tiny-gpt2"
+FILES, GROUPS, ROWS = 12, 4, 30
+LANES, BATCH, BLOCK, SEGMENT = 8, 16, 32, 5
+_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_encoder(str(TINY))
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[list[str]]:
+    """Documents by file: of random letters, so that none is stored in fewer bytes than another of its length."""
+    draw = np.random.default_rng(1)
+    return [
+        ["".join(draw.choice(list("etaoin shrdlu"), draw.integers(100, 2_500))) for _ in range(GROUPS * ROWS)]
+        for _ in range(FILES)
+    ]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, texts: list[list[str]]) -> Iterator[HubServer]:
+    """The documents as a Hub dataset; the footer of the first file is longer than what is read at once."""
+    root = tmp_path_factory.mktemp("hub")
+    files: dict[str, Path] = {}
+    for i, found in enumerate(texts):
+        path = root / f"{i:02}.parquet"
+        table = pa.table({"text": found}).replace_schema_metadata({"why": "x" * (80_000 if i == 0 else 10)})
+        pq.write_table(table, path, row_group_size=ROWS, use_dictionary=False)
+        files[path.name] = path
+    make_dataset_repo(root, "org/data", files)
+    with HubServer(root) as server:
+        yield server
+
+
+@pytest.fixture
+def online(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubServer:
+    hub.patch(monkeypatch, tmp_path / "home")
+    return hub
+
+
+@pytest.fixture
+def manifest(online: HubServer) -> Manifest:
+    return survey(listed([(resolve("org/data"), "text", 1)])).manifest
+
+
+def plan_of(manifest: Manifest, encoder: Encoder) -> Plan:
+    # Windows of less than a row group, so that lanes keep some of one; segments of less than all files.
+    return Plan(
+        manifest_hash=manifest.hash, text_column="text", tokenizer_hash=encoder.hash, eos_id=encoder.eos_id,
+        heldout="", seed=3, block=BLOCK, grouped=True, lanes=LANES, global_batch=BATCH,
+        window_rows=20, window_bytes=1 << 20, segment_files=SEGMENT,
+    )  # fmt: skip
+
+
+def source_of(manifest: Manifest, texts: list[list[str]], encoder: Encoder, hub: HubServer, *, known: bool) -> Source:
+    """The same files as the model sees them: sizes from their footers, tokens from the tokenizer."""
+    footers = [footer_of(io.BytesIO((hub.root / f.path).read_bytes())) for f in manifest.files]
+    counts = [np.diff(encoder.encode(t)[1]) + 1 for t in texts]
+
+    def tokens(piece: Piece) -> float:
+        first = piece.row_group * ROWS
+        return float(counts[piece.file][first + piece.start : first + piece.end].sum())
+
+    return Source(
+        groups=[f.known for f in manifest.files],
+        chunk=lambda file, group: footers[file].metadata.row_group(group).column(0).total_compressed_size,
+        footer=lambda file: footers[file].size,
+        tokens=tokens,
+        known=known,
+    )
+
+
+def simulated(source: Source, plan: Plan, *, world_size: int, rank: int, step: float, depth: int = 0) -> Counter[str]:
+    """What the model says one rank asks for."""
+    order = source.order(
+        seed=plan.seed, lanes=LANES, window_rows=plan.window_rows, window_bytes=plan.window_bytes, segment_files=SEGMENT
+    )
+    lanes = range(rank, LANES, world_size)
+    until = {
+        lane: step
+        if step == math.inf
+        else expected_samples(int(step), lane, global_batch=BATCH, lanes=LANES) * float(BLOCK)
+        for lane in lanes
+    }
+    model = Rank(
+        order, source, lanes, depth=depth, segment_files=SEGMENT, epochs=1 if step == math.inf else None
+    )  # fmt: skip
+    found: Counter[str] = Counter()
+    for read in model.reads(until):
+        found[f"{read.kind} requests"] += read.requests
+        found[f"{read.kind} bytes"] += read.size
+    return found
+
+
+def counted(hub: HubServer, manifest: Manifest) -> Counter[str]:
+    """What the server saw since it was asked last; a read that ends with the file is one of a footer."""
+    sizes = {f.path: f.size for f in manifest.files}
+    found: Counter[str] = Counter()
+    for request in hub.requests:
+        if "/resolve/" not in request.path:
+            found["api"] += 1
+            continue
+        span = _RANGE.fullmatch(request.range)
+        assert request.method == "GET" and span, request
+        first, last = int(span[1]), int(span[2])
+        kind = "footer" if last + 1 == sizes[request.path.rpartition("/")[2]] else "text"
+        found[f"{kind} requests"] += 1
+        found[f"{kind} bytes"] += last + 1 - first
+    hub.requests.clear()
+    return found
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("world_size", [1, 4])
+def test_each_rank_asks_for_exactly_what_the_model_says(
+    online: HubServer, manifest: Manifest, texts: list[list[str]], encoder: Encoder, world_size: int, known: bool
+) -> None:
+    plan = plan_of(manifest, encoder)
+    source = source_of(manifest, texts, encoder, online, known=known)
+    given = manifest if known else manifest.mapped(lambda _, f: replace(f, row_groups=None))
+    for rank in range(world_size):
+        reader = Reader(given)
+        steps = StepReader(plan, reader.shards, TextFeed(reader, encoder), world_size=world_size, rank=rank)
+        online.requests.clear()
+        seen: Counter[str] = Counter()
+        for step in range(1, 61):
+            steps.next_step()
+            if step in (1, 7, 60):
+                seen += settled(reader, online, manifest)
+                found = {k: v for k, v in seen.items() if k != "api"}
+                assert found == simulated(source, plan, world_size=world_size, rank=rank, step=step), step
+        reader.shards.close()
+
+
+def settled(reader: Reader, hub: HubServer, manifest: Manifest) -> Counter[str]:
+    """What the server saw, once the footers that are read ahead are there."""
+    for future in list(reader.shards._groups.values()):
+        future.result()
+    return counted(hub, manifest)
+
+
+@pytest.mark.parametrize("world_size", [1, 4])
+def test_an_epoch_of_threads_asks_for_no_text_twice(
+    online: HubServer, manifest: Manifest, texts: list[list[str]], encoder: Encoder, world_size: int
+) -> None:
+    plan = plan_of(manifest, encoder)
+    source = source_of(manifest, texts, encoder, online, known=True)
+    for rank in range(world_size):
+        reader = Reader(manifest)
+        online.requests.clear()
+        stream = RankStream(
+            plan, reader.shards, TextFeed(reader, encoder), world_size=world_size, rank=rank, batch=4, epochs=1
+        )
+        for batch in stream:
+            if batch.ended:
+                break
+        stream.close()
+        found = counted(online, manifest)
+        model = simulated(source, plan, world_size=world_size, rank=rank, step=math.inf, depth=8)
+        assert found["text requests"] == model["text requests"]
+        assert found["text bytes"] == model["text bytes"]
+        # Threads that need a file at the same moment each open it.
+        assert model["footer requests"] <= found["footer requests"] <= 3 * model["footer requests"]
