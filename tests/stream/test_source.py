@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfFileSystem
 
 from headrace.errors import HeadraceError, InputError
 from headrace.stream.documents import Reader
+from headrace.stream.files import _hub
 from headrace.stream.source import resolve
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.gcs import GcsServer
@@ -99,6 +102,19 @@ def test_a_hub_dataset_is_pinned_to_its_commit(online: HubServer) -> None:
     assert rows("HuggingFaceFW/fineweb", config="CC-MAIN-2024-10") == 57
     again = resolve("HuggingFaceFW/fineweb", config="CC-MAIN-2024-10", revision=source.revision)
     assert again.files == source.files
+
+
+def test_threads_of_a_rank_ask_the_hub_once_whether_the_commit_is_there(online: HubServer) -> None:
+    manifest = manifest_of("HuggingFaceFW/fineweb", config="CC-MAIN-2024-10")
+    # As a rank is that was handed its manifest: it has asked the Hub nothing.
+    _hub.cache_clear()
+    HfFileSystem.clear_instance_cache()
+    online.requests.clear()
+    reader = Reader(manifest)
+    with ThreadPoolExecutor(len(manifest.files)) as threads:
+        list(threads.map(lambda file: reader.table(file, 0), range(len(manifest.files))))
+    asked = [r.path for r in online.requests if "/resolve/" not in r.path]
+    assert asked == [f"/api/datasets/HuggingFaceFW/fineweb/revision/{manifest.revision}"]
 
 
 @pytest.mark.parametrize(

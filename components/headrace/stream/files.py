@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from headrace.errors import ChangedSource
@@ -15,6 +17,7 @@ TAIL_BYTES = 64 << 10
 SEQUENTIAL_BYTES = 4 << 20
 _TAIL = "tail:"
 _PINNED = re.compile(r"hf://.*@[0-9a-f]{40}/")
+_ASKING = threading.Lock()
 ANEW = "the source changed: restore it, or start a new run on a new manifest"
 
 
@@ -26,17 +29,46 @@ def is_remote(uri: str) -> bool:
 def open_file(uri: str, size: int | None = None, *, sequential: bool = False) -> Any:
     """A file for random access: exact ranges, no read-ahead that would be thrown away unless it is read in sequence.
 
-    `size`, where it is known, saves a server of plain HTTP the question.
+    `size`, where it is known, saves a server of plain HTTP the question, and the Hub a listing of the folder.
     """
     import fsspec
 
-    fs, path = fsspec.core.url_to_fs(uri)
+    pinned = _PINNED.match(uri) is not None
+    fs, path = _pinned(uri) if pinned else fsspec.core.url_to_fs(uri)
     how: dict[str, Any] = {}
     if "file" not in fs.protocol:
         how = {"cache_type": "readahead", "block_size": SEQUENTIAL_BYTES} if sequential else {"cache_type": "none"}
-    if size is not None and "http" in fs.protocol:
+    if size is not None and (pinned or "http" in fs.protocol):
         how["size"] = size
     return fs.open(path, "rb", **how)
+
+
+def _pinned(uri: str) -> tuple[Any, str]:
+    """The Hub's file system, the same for all threads, and a path in it.
+
+    By itself each thread has one of its own, which asks the Hub anew whether the commit is there.
+    """
+    from huggingface_hub import constants
+
+    with _ASKING:
+        fs = _hub(constants.ENDPOINT)
+        path = str(fs._strip_protocol(uri))
+        fs.resolve_path(path)  # asks once a process; bounded by the client's own time limit
+    return fs, path
+
+
+@lru_cache(maxsize=4)
+def _hub(endpoint: str) -> Any:
+    from huggingface_hub import HfFileSystem
+
+    class Files(HfFileSystem):
+        """The Hub's files, of which a manifest holds the sizes."""
+
+        def isdir(self, path: str) -> bool:
+            """No: asked before every read, and answered otherwise from a listing of the folder."""
+            return False
+
+    return Files(endpoint=endpoint, skip_instance_cache=True)
 
 
 def tail_of(raw: Any) -> bytes:
