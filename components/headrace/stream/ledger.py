@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from headrace.stream.digest import MASK
 from headrace.stream.steps import merge_states
 
@@ -99,15 +102,24 @@ class Ledger:
 
 
 def _digests(files: Mapping[tuple[int, int], Path]) -> tuple[dict[int, int], int | None]:
-    """A start's digests of the steps that all its ranks wrote, and the first step that any wrote."""
-    parts: dict[int, list[int]] = {}
+    """A start's digests of the steps that all its ranks wrote, and the first step that any wrote.
+
+    All ranks wait for it at every commit: what those that wrote the same steps have is added up as arrays.
+    """
+    alike: dict[bytes, tuple[NDArray[np.uint64], int]] = {}
     for path in files.values():
         data = path.read_bytes()
-        for step, digest in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size]):
-            parts.setdefault(step, []).append(digest)
-    ranks = max((n for _, n in files), default=1)
-    whole = {step: sum(p) & MASK for step, p in parts.items() if len(p) == ranks}
-    return whole, min(parts, default=None)
+        records = np.frombuffer(data, "<u8", len(data) // _RECORD.size * 2).reshape(-1, 2)
+        steps = records[:, 0].tobytes()
+        sums, ranks = alike.get(steps, (np.zeros(len(records), np.uint64), 0))
+        alike[steps] = (sums + records[:, 1], ranks + 1)  # wraps around, as the digest does
+    parts: dict[int, tuple[int, int]] = {}
+    for written, (sums, ranks) in alike.items():
+        for step, part in zip(np.frombuffer(written, "<u8").tolist(), sums.tolist(), strict=True):
+            digest, count = parts.get(step, (0, 0))
+            parts[step] = ((digest + part) & MASK, count + ranks)
+    everyone = max((n for _, n in files), default=1)
+    return {step: d for step, (d, count) in parts.items() if count == everyone}, min(parts, default=None)
 
 
 def _states(files: Mapping[tuple[int, int], Path]) -> dict[int, dict[str, Any]]:
