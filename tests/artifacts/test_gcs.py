@@ -15,6 +15,7 @@ from headrace.artifacts import checkpoint as ck
 from headrace.artifacts.files import write_bytes
 from headrace.artifacts.storage import Store, open_store
 from headrace.errors import AlreadyExists, DamagedCheckpoint, HeadraceError, InputError
+from tests.servers.faultproxy import FaultProxy
 from tests.servers.gcs import GcsServer
 
 
@@ -71,6 +72,27 @@ def test_folders_go_there_and_back(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no none"):
         store.download_folder(tmp_path / "back", ["none"])
     assert sorted(p.name for p in (tmp_path / "back").iterdir()) == ["a", "commit.json", "z"]
+
+
+def test_what_a_bucket_holds_is_not_sent_again(
+    server: GcsServer, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("same", "changed", "sub/longer"):
+        write_bytes(tmp_path / name, name.encode())
+    with FaultProxy(server.url) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        store = open_store(uri)
+        store.upload_folder(tmp_path)
+        write_bytes(tmp_path / "changed", b"CHANGED")  # of the same size
+        write_bytes(tmp_path / "sub/longer", b"longer than before")
+        write_bytes(tmp_path / "new", b"new")
+        proxy.log.clear()
+        arrived: list[int] = []
+        assert store.upload_folder(tmp_path, arrived.append) == ["changed", "new", "same", "sub/longer"]
+        assert [e.method for e in proxy.log].count("POST") == 3
+        found = [store.read(n) for n in store.names()]
+    assert sum(arrived) == 7 + 3 + 4 + 18
+    assert found == [b"CHANGED", b"new", b"same", b"longer than before"]
 
 
 def test_write_once_tells_a_repeat_from_a_conflict(store: Store) -> None:

@@ -6,7 +6,7 @@ import base64
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,7 @@ class GcsStore(Store):
             blob.reload(timeout=_TIMEOUT_S, retry=_RETRY)
         except api.NotFound:
             return False
-        ours = base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
-        return bool(blob.crc32c == ours and blob.size == len(data))
+        return bool(blob.crc32c == _crc32c(google_crc32c.Checksum(data)) and blob.size == len(data))
 
     def read(self, name: str) -> bytes:
         with self._explained(f"read {name}", missing=name):
@@ -144,13 +143,21 @@ class GcsStore(Store):
             return bool(self._blob(name).exists(timeout=_TIMEOUT_S, retry=_RETRY))
 
     def names(self, prefix: str = "") -> list[str]:
+        return sorted(self._objects(prefix))
+
+    def _objects(self, prefix: str = "") -> dict[str, Any]:
+        """Objects by name, a request for each thousand."""
         base = f"{self.prefix}/" if self.prefix else ""
         with self._explained("list"):
             blobs = self._clients.get().list_blobs(
                 self.bucket_name, prefix=base + prefix, timeout=_TIMEOUT_S, retry=_RETRY
             )
             # Consoles make empty objects that end in "/" to show folders.
-            return sorted(blob.name[len(base) :] for blob in blobs if not blob.name.endswith("/"))
+            return {blob.name[len(base) :]: blob for blob in blobs if not blob.name.endswith("/")}
+
+    def holding(self, folder: Path, names: Iterable[str]) -> set[str]:
+        there = self._objects()
+        return {name for name in names if name in there and _is_copy(there[name], folder / name)}
 
     def delete(self, name: str) -> None:
         with self._explained(f"delete {name}"):
@@ -242,6 +249,21 @@ class GcsStore(Store):
             f"cannot {action} in {self.uri}: {type(error).__name__}: {error}",
             "the store may be unreachable for now: run the same command again",
         )
+
+
+def _crc32c(checksum: Any) -> str:
+    """A checksum as Cloud Storage writes it."""
+    return base64.b64encode(checksum.digest()).decode()
+
+
+def _is_copy(blob: Any, path: Path) -> bool:
+    if blob.size != path.stat().st_size:
+        return False
+    checksum = google_crc32c.Checksum()
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            checksum.update(data)
+    return bool(blob.crc32c == _crc32c(checksum))
 
 
 class _Clients:

@@ -99,16 +99,24 @@ class Store(ABC):
     def check_writable(self) -> None:
         """Write and remove a small file; an error within some ten seconds, InputError when it is refused."""
 
+    def holding(self, folder: Path, names: Iterable[str]) -> set[str]:
+        """Those of a local folder's files that are here already, as far as the place keeps digests to tell by."""
+        return set()
+
     def upload_folder(self, folder: Path, progress: Callable[[int], None] | None = None) -> list[str]:
-        """Upload every file below a folder, `commit.json` after all others; the names, sorted.
+        """Upload every file below a folder that is not there yet, `commit.json` after all others; the names, sorted.
 
         `progress` is called in this thread with the size in bytes of each file that has arrived.
         """
         names = files_below(folder)
         sizes = {name: (folder / name).stat().st_size for name in names}
+        there = self.holding(folder, names)
+        if progress is not None:
+            for name in sorted(there - {LAST}):
+                progress(sizes[name])
         self._each(
             lambda name: self.upload_file(folder / name, name),
-            [n for n in names if n != LAST],
+            [n for n in names if n != LAST and n not in there],
             progress,
             sizes,
         )

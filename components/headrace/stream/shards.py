@@ -21,7 +21,8 @@ from headrace.stream.retry import retrying
 from headrace.stream.unfit import Unfit
 
 THREADS = 16
-OPEN_FILES = 160
+OPEN_FILES = 2 * SEGMENT_FILES + 32
+"""Of a segment and of the next, whose footers are read ahead: fewer would be closed before they are read from."""
 OPEN_BYTES = 96 << 20
 """Parsed footers of open files, about, at most."""
 SAMPLED_FILES = 64
