@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,8 @@ GROUPS_KEPT = 4 * SEGMENT_FILES
 class Source:
     """A dataset as its server sees it.
 
-    groups: row groups by file. chunk: bytes of a row group's text as it is stored. footer: bytes of a file's footer, its
-    length and magic included. tokens: how many a piece gives. known: whether the manifest holds the row groups.
+    groups: row groups by file. chunk: bytes of a row group's text as it is stored. footer: bytes of a file's footer with
+    its length and magic. tokens: how many a piece gives. known: whether the manifest holds the row groups.
     """
 
     groups: Sequence[Sequence[RowGroup]]
@@ -41,7 +41,7 @@ class Source:
     tokens: Callable[[Piece], float]
     known: bool
 
-    def order(self, *, seed: int, lanes: int, **how: int) -> Order:
+    def order(self, *, seed: int, lanes: int, **how: Any) -> Order:
         """The order that a plan of this seed and these lanes has."""
         return Order(len(self.groups), lambda files: [self.groups[f] for f in files], seed=seed, lanes=lanes, **how)
 
@@ -66,7 +66,7 @@ class _Wanted(NamedTuple):
 def lane_windows(
     order: Order, source: Source, lane: int, *, depth: int, start: float = 0.0, epochs: int | None = None
 ) -> Iterator[_Wanted]:
-    """A lane's windows from the one at token `start` on, each asked for when that `depth` windows before it is begun."""
+    """A lane's windows from the one at token `start` on, each wanted when the one `depth` before it is begun."""
     begins: list[float] = []
     used, epoch, segment = 0.0, 0, 0
     while epoch != epochs:
@@ -98,11 +98,9 @@ class Rank:
 
     def reads(self, until: Mapping[int, float]) -> Iterator[Read]:
         """Everything that is asked until each lane has used so many tokens, in the order of time."""
+        how: Any = {"depth": self._depth, "start": self._start, "epochs": self._epochs}
         streams = [
-            takewhile(
-                lambda wanted: wanted.at <= until[wanted.lane],
-                lane_windows(self._order, self._source, lane, depth=self._depth, start=self._start, epochs=self._epochs),
-            )
+            takewhile(lambda w: w.at <= until[w.lane], lane_windows(self._order, self._source, lane, **how))
             for lane in self._lanes
         ]
         for wanted in heapq.merge(*streams, key=lambda w: w[:2]):

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.scaling_commits import checkpoint, commit
 from benchmarks.scaling_reads import Rank, Source
+from headrace.artifacts.files import write_bytes
 from headrace.stream.batches import RankStream
 from headrace.stream.documents import Reader
 from headrace.stream.feed import TextFeed
@@ -28,6 +30,9 @@ from headrace.stream.source import resolve
 from headrace.stream.steps import StepReader
 from headrace.stream.survey import listed, survey
 from headrace.stream.tokenizer import Encoder, load_encoder
+from headrace.train.checkpoints import Checkpoints
+from tests.servers.faultproxy import FaultProxy
+from tests.servers.gcs import GcsServer
 from tests.servers.hub import HubServer
 from tests.servers.hub_repos import make_dataset_repo
 
@@ -196,3 +201,28 @@ def test_an_epoch_of_threads_asks_for_no_text_twice(
         assert found["text bytes"] == model["text bytes"]
         # Threads that need a file at the same moment each open it.
         assert model["footer requests"] <= found["footer requests"] <= 3 * model["footer requests"]
+
+
+def test_a_commit_asks_of_a_bucket_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with GcsServer() as server, FaultProxy(server.url) as proxy:
+        server.create_bucket("runs")
+        for key, value in {**server.env(), "STORAGE_EMULATOR_HOST": proxy.url}.items():
+            monkeypatch.setenv(key, value)
+        places = Checkpoints(tmp_path, "gs://runs/a", keep=2)
+        files = {name: 100 + i for i, name in enumerate(checkpoint(1_000, world_size=3, lanes=4))}
+        all_ledger = 0
+        for number in range(1, 5):
+            if number in (1, 3):  # a start of three ranks, whose files grow until the next
+                ledger = {f"ledger/{number:06d}-{r:05d}-of-00003.{e}": 0 for r in range(3) for e in ("bin", "jsonl")}
+                all_ledger += len(ledger)
+            for name in ledger:
+                write_bytes(tmp_path / name, b"x" * number)
+            for name, size in files.items():
+                write_bytes(tmp_path / f"checkpoint-{number}" / name, bytes(size))
+            proxy.log.clear()
+            state = {"step": number, "plan_hash": "p", "interim": False}
+            places.commit(tmp_path / f"checkpoint-{number}", state, None, "")
+            # The client asks for the bucket itself once, and again after a 404: left out.
+            methods = Counter(e.method for e in proxy.log if "/b/runs/o" in e.path)
+            said = commit(files, ledger=ledger, all_ledger=all_ledger, kept=min(number, 3), prunes=number > 2)
+            assert said == {"writes": methods["POST"], "reads": methods["GET"], "deletes": methods["DELETE"]}, number
