@@ -46,7 +46,9 @@ def _uploads(sizes: Mapping[str, int]) -> int:
     return sum(1 if size <= SMALL_BYTES else 1 + -(-size // PART_BYTES) for size in sizes.values())
 
 
-def commit(files: Mapping[str, int], *, ledger: Mapping[str, int], all_ledger: int, kept: int, prunes: int) -> Counter[str]:
+def commit(
+    files: Mapping[str, int], *, ledger: Mapping[str, int], all_ledger: int, kept: int, prunes: int
+) -> Counter[str]:
     """Requests of one commit: writes, reads (listings too) and deletes. kept: checkpoints there with the new one.
 
     files: without the record. ledger: what of it changed since, of `all_ledger` files that are there with it. prunes:

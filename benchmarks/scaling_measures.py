@@ -12,7 +12,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
@@ -226,8 +226,13 @@ def _texts(path: Path) -> list[str]:
     return texts
 
 
-def resumes(lanes: int, step: int, worlds: dict[int, tuple[int, ...]], tell: Callable[[int], None]) -> list[Any]:
-    """Ranks of several world sizes that go on from a step over HTTP: seconds to the first step, requests and bytes."""
+def resumes(
+    lanes: int, step: int, worlds: Mapping[bool, Mapping[int, tuple[int, ...]]], tell: Callable[[int], object]
+) -> list[Any]:
+    """Ranks that go on from a step over HTTP: seconds to the first step, requests and bytes by then, as medians.
+
+    worlds: ranks by world size, where the manifest holds the row groups and where it does not.
+    """
     shape = Shape(files=256, groups=1_000, rows=1_000)
     encoder = load_encoder(str(EXAMPLES / "tiny-gpt2"))
     found = []
@@ -240,13 +245,13 @@ def resumes(lanes: int, step: int, worlds: dict[int, tuple[int, ...]], tell: Cal
         )  # fmt: skip
         state = corpus.state(plan, here, step)
         with served(Path(scratch)) as (base, count):
-            for known in (True, False):
+            for known, sizes in worlds.items():
                 there = here.mapped(
                     lambda _, f, known=known: replace(  # type: ignore[misc]
                         f, uri=f"{base}/{f.path}", row_groups=f.row_groups if known else None
                     )
                 )
-                for world_size, ranks in worlds.items():
+                for world_size, ranks in sizes.items():
                     runs = [_resume(plan, there, encoder, state, world_size, rank, count) for rank in ranks]
                     middle = {k: statistics.median(r[k] for r in runs) for k in runs[0]}
                     found.append({"world_size": world_size, "known": known, "ranks": list(ranks), **middle})

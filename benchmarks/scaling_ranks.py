@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.scaling_reads import Rank, Source
 from benchmarks.scaling_source import Shape
 from headrace.stream.batches import MOST_WINDOWS_AHEAD, READ_AHEAD_BYTES
-from headrace.stream.order import SEGMENT_FILES, WINDOW_BYTES, Order
+from headrace.stream.order import WINDOW_BYTES, Order
 
 NODE_RANKS = 8
 """Ranks that share a machine, and its scratch."""
@@ -45,6 +45,8 @@ class Load:
     start_requests: int
     """Asked for before the first step can be trained, or ahead of need at the same moment."""
     start_bytes: int
+    start_opens: int
+    """Files that are opened for it."""
     resume_requests: int
     """The same where a training goes on in the middle of the segment."""
     resume_bytes: int
@@ -82,9 +84,7 @@ def read_ahead(lanes: int, world_size: int) -> int:
     return max(1, min(MOST_WINDOWS_AHEAD, READ_AHEAD_BYTES // (-(-lanes // world_size) * WINDOW_BYTES)))
 
 
-def load(
-    shape: Shape, world_size: int, *, lanes: int, known: bool, rate: float, tell: Callable[[int], None]
-) -> Load:
+def load(shape: Shape, world_size: int, *, lanes: int, known: bool, rate: float, tell: Callable[[int], object]) -> Load:
     """What a world size asks over one segment at `rate` tokens a second and rank; `tell` hears of ranks done."""
     source = shape.source(known=known)
     order = source.order(seed=SEED, lanes=lanes)
@@ -93,7 +93,7 @@ def load(
     each = tokens / lanes
     seconds = tokens / (world_size * rate)
     requests, sizes = {"text": 0, "footer": 0}, {"text": 0, "footer": 0}
-    start, most = [0, 0], 0
+    start, most = [0, 0, 0], 0
     bins = np.zeros(int(seconds / BIN_S) + 1)
     nodes: dict[int, set[tuple[int, int]]] = {}
     for rank in range(world_size):
@@ -102,7 +102,7 @@ def load(
         model = Rank(order, source, own, depth=depth, node=node)
         for read in model.reads(dict.fromkeys(own, each * (1 - 1e-9))):
             if read.at == 0:
-                start = [start[0] + read.requests, start[1] + read.size]
+                start = [start[0] + read.requests, start[1] + read.size, start[2] + (read.kind == "footer")]
             else:
                 requests[read.kind] += read.requests
                 sizes[read.kind] += read.size
@@ -116,8 +116,9 @@ def load(
         text_requests=requests["text"], footer_requests=requests["footer"],
         text_bytes=sizes["text"], footer_bytes=sizes["footer"], used_bytes=used, most_open=most,
         peak=float(later.max() / max(later.mean(), 1e-9)),
-        start_requests=start[0], start_bytes=start[1], resume_requests=again[0], resume_bytes=again[1],
-        timeline=(bins[:241] / BIN_S).tolist(),
+        start_requests=start[0], start_bytes=start[1], start_opens=start[2],
+        resume_requests=again[0], resume_bytes=again[1],
+        timeline=(bins[:61] / BIN_S).tolist(),
     )  # fmt: skip
 
 
@@ -128,9 +129,7 @@ def _segment(order: Order, source: Source) -> tuple[float, int]:
     return sum(source.tokens(p) for p in pieces), sum(source.chunk(*place) for place in places)
 
 
-def _resumed(
-    order: Order, source: Source, world_size: int, *, lanes: int, depth: int, at: float
-) -> tuple[int, int]:
+def _resumed(order: Order, source: Source, world_size: int, *, lanes: int, depth: int, at: float) -> tuple[int, int]:
     """Requests and bytes of all ranks at the moment when they go on with lanes that have used `at` tokens."""
     requests = size = 0
     nodes: dict[int, set[tuple[int, int]]] = {}
@@ -141,8 +140,3 @@ def _resumed(
             requests += read.requests
             size += read.size
     return requests, size
-
-
-def segment_files(shape: Shape) -> int:
-    """Files of a segment."""
-    return min(shape.files, SEGMENT_FILES)

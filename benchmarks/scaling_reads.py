@@ -31,8 +31,8 @@ GROUPS_KEPT = 4 * SEGMENT_FILES
 class Source:
     """A dataset as its server sees it.
 
-    groups: row groups by file. chunk: bytes of a row group's text as it is stored. footer: bytes of a file's footer with
-    its length and magic. tokens: how many a piece gives. known: whether the manifest holds the row groups.
+    groups: row groups by file. chunk: bytes of a row group's text as it is stored. footer: bytes of a file's footer,
+    length and magic too. tokens: what a piece gives. known: whether the manifest holds the row groups.
     """
 
     groups: Sequence[Sequence[RowGroup]]
@@ -141,32 +141,40 @@ class Rank:
 
     def _piece(self, wanted: _Wanted, piece: Piece) -> Iterator[Read]:
         place = (piece.file, piece.row_group)
-        if self._held.get(wanted.lane) != place:
-            yield from self._group(wanted.at, piece)
+        held = self._held.get(wanted.lane) == place
+        if self._source.groups[piece.file][piece.row_group].text_bytes <= WHOLE_BYTES:
+            yield from () if held else self._whole(wanted.at, piece)
+        elif piece.lanes > SPILLED_LANES:
+            if place not in self._node:
+                self._node.add(place)
+                yield from self._streamed(wanted.at, piece, 0, self._source.groups[piece.file][piece.row_group].rows)
+        else:  # front to back: what lies before the lane's first row is read, too
+            yield from self._streamed(wanted.at, piece, piece.start if held else 0, piece.end)
         if piece.last:
             self._held.pop(wanted.lane, None)
         else:
             self._held[wanted.lane] = place
 
-    def _group(self, at: float, piece: Piece) -> Iterator[Read]:
+    def _whole(self, at: float, piece: Piece) -> Iterator[Read]:
         place = (piece.file, piece.row_group)
-        group = self._source.groups[piece.file][piece.row_group]
-        size = self._source.chunk(*place)
-        if group.text_bytes <= WHOLE_BYTES:
-            if piece.lanes > 1 and place in self._cache:
-                self._cache.move_to_end(place)
-                return
+        if piece.lanes > 1 and place in self._cache:
+            self._cache.move_to_end(place)
+            return
+        yield from self._opened(at, piece.file)
+        yield Read(at, "text", piece.file, 1, self._source.chunk(*place))
+        if piece.lanes > 1:
+            self._keep(place, self._source.groups[piece.file][piece.row_group].text_bytes)
+
+    def _streamed(self, at: float, piece: Piece, start: int, end: int) -> Iterator[Read]:
+        """Rows start … end−1 of a large row group, some bytes at a time."""
+        size, rows = (
+            self._source.chunk(piece.file, piece.row_group),
+            self._source.groups[piece.file][piece.row_group].rows,
+        )
+        first, last = size * start // rows, size * end // rows
+        if not start:
             yield from self._opened(at, piece.file)
-            yield Read(at, "text", piece.file, 1, size)
-            if piece.lanes > 1:
-                self._keep(place, group.text_bytes)
-        elif piece.lanes <= SPILLED_LANES or place not in self._node:
-            if piece.lanes > SPILLED_LANES:
-                self._node.add(place)
-            elif piece.lanes > 1 and piece.start == 0:  # the front of it, up to where the other lane begins
-                size //= 2
-            yield from self._opened(at, piece.file)
-            yield Read(at, "text", piece.file, -(-size // BUFFER_BYTES), size)
+        yield Read(at, "text", piece.file, -(-last // BUFFER_BYTES) + (-first // BUFFER_BYTES), last - first)
 
     def _keep(self, place: tuple[int, int], size: int) -> None:
         self._cache[place] = size

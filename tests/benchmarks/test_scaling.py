@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import scaling
 from benchmarks.scaling_commits import checkpoint, commit
+from benchmarks.scaling_page import TABLES
 from benchmarks.scaling_reads import Rank, Source
 from headrace.artifacts.files import write_bytes
 from headrace.stream.batches import RankStream
@@ -27,7 +29,7 @@ from headrace.stream.manifest import Manifest
 from headrace.stream.order import Piece
 from headrace.stream.plan import Plan
 from headrace.stream.source import resolve
-from headrace.stream.steps import StepReader
+from headrace.stream.steps import StepReader, as_state
 from headrace.stream.survey import listed, survey
 from headrace.stream.tokenizer import Encoder, load_encoder
 from headrace.train.checkpoints import Checkpoints
@@ -36,9 +38,10 @@ from tests.servers.gcs import GcsServer
 from tests.servers.hub import HubServer
 from tests.servers.hub_repos import make_dataset_repo
 
+PAGE = Path(__file__).parents[2] / "docs/scaling.md"
 TINY = Path(__file__).parents[2] / "examples/tiny-gpt2"
 FILES, GROUPS, ROWS = 12, 4, 30
-LANES, BATCH, BLOCK, SEGMENT = 8, 16, 32, 5
+LANES, BATCH, BLOCK, SEGMENT = 8, 16, 512, 5
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
@@ -110,8 +113,10 @@ def source_of(manifest: Manifest, texts: list[list[str]], encoder: Encoder, hub:
     )
 
 
-def simulated(source: Source, plan: Plan, *, world_size: int, rank: int, step: float, depth: int = 0) -> Counter[str]:
-    """What the model says one rank asks for."""
+def simulated(
+    source: Source, plan: Plan, *, world_size: int, rank: int, step: float, depth: int = 0, after: int = 0
+) -> Counter[str]:
+    """What the model says one rank asks for up to a step, when it begins after another."""
     order = source.order(
         seed=plan.seed, lanes=LANES, window_rows=plan.window_rows, window_bytes=plan.window_bytes, segment_files=SEGMENT
     )
@@ -123,7 +128,8 @@ def simulated(source: Source, plan: Plan, *, world_size: int, rank: int, step: f
         for lane in lanes
     }
     model = Rank(
-        order, source, lanes, depth=depth, segment_files=SEGMENT, epochs=1 if step == math.inf else None
+        order, source, lanes, depth=depth, segment_files=SEGMENT, epochs=1 if step == math.inf else None,
+        start=after * BATCH // LANES * float(BLOCK),
     )  # fmt: skip
     found: Counter[str] = Counter()
     for read in model.reads(until):
@@ -169,6 +175,32 @@ def test_each_rank_asks_for_exactly_what_the_model_says(
                 seen += settled(reader, online, manifest)
                 found = {k: v for k, v in seen.items() if k != "api"}
                 assert found == simulated(source, plan, world_size=world_size, rank=rank, step=step), step
+        reader.shards.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_rank_that_goes_on_asks_for_what_the_model_says(
+    online: HubServer, manifest: Manifest, texts: list[list[str]], encoder: Encoder, known: bool
+) -> None:
+    plan = plan_of(manifest, encoder)
+    source = source_of(manifest, texts, encoder, online, known=known)
+    given = manifest if known else manifest.mapped(lambda _, f: replace(f, row_groups=None))
+    before = Reader(manifest)
+    one = StepReader(plan, before.shards, TextFeed(before, encoder))
+    for _ in range(25):
+        one.next_step()
+    state = as_state(25, one.cursors)
+    for rank in range(4):
+        reader = Reader(given)
+        steps = StepReader(plan, reader.shards, TextFeed(reader, encoder), world_size=4, rank=rank, state=state)
+        online.requests.clear()
+        seen: Counter[str] = Counter()
+        for step in range(26, 50):
+            steps.next_step()
+            if step in (26, 49):
+                seen += settled(reader, online, manifest)
+                model = simulated(source, plan, world_size=4, rank=rank, step=step, after=25)
+                assert {k: v for k, v in seen.items() if k != "api"} == model, step
         reader.shards.close()
 
 
@@ -226,3 +258,14 @@ def test_a_commit_asks_of_a_bucket_what_is_said(tmp_path: Path, monkeypatch: pyt
             methods = Counter(e.method for e in proxy.log if "/b/runs/o" in e.path)
             said = commit(files, ledger=ledger, all_ledger=all_ledger, kept=min(number, 3), prunes=number > 2)
             assert said == {"writes": methods["POST"], "reads": methods["GET"], "deletes": methods["DELETE"]}, number
+
+
+def test_the_page_says_what_the_tool_says() -> None:
+    page = PAGE.read_text()
+    for name, rows in (
+        ("filler", scaling.filler(scaling.LANES, scaling.GLOBAL_BATCH)),
+        ("commits", scaling.commit_costs()),
+    ):
+        said = page.split(f"<!-- table {name} -->")[1].split("<!-- end -->")[0].strip()
+        assert said == TABLES[name]({name: rows}).strip()
+    assert set(re.findall(r"<!-- table (\w+) -->", page)) == set(TABLES)
