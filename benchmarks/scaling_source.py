@@ -4,8 +4,8 @@ Where the numbers are from:
 - FineWeb's files hold about 2 GB each and about a million documents of 3 kB (its dataset card, and discussion 48 of
   it, which also knows files of one row group; those written by datatrove's `ParquetWriter` have one each 1,000 rows).
 - 4.4 bytes of English a token of GPT-2's vocabulary, 1.9 bytes of text a stored byte.
-- 3,600 bytes of footer a row group: estimated, from nine columns of FineWeb's kind as pyarrow writes them, 1,360 bytes and
-  twice the shortest and longest text that statistics keep.
+- 3,600 bytes of footer a row group: estimated, from nine columns of FineWeb's kind as pyarrow writes them, 1,360 bytes
+  and twice the shortest and longest text that statistics keep.
 - What the Hub allows in five minutes: its page on rate limits, September 2025. Cloud Storage: 5,000 reads and 1,000
   writes a second of a bucket that has not grown yet, one write a second of an object (its request rate guidelines).
 """
