@@ -129,7 +129,7 @@ def explain(error: HeadraceError, *, debug: bool = False) -> int:
     """Print an error as users see it; its exit code."""
     if debug:
         traceback.print_exception(error)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if int(os.environ.get("RANK", "0")) == 0 and not error.told:
         print(f"headrace: error: {error.message}", file=sys.stderr)
         if error.remedy:
             print(f"  {error.remedy}", file=sys.stderr)

@@ -16,6 +16,8 @@ class HeadraceError(Exception):
     """A failure with a clear cause; a retry may help."""
 
     exit_code = EXIT_FAILURE
+    told = False
+    """Whether another process of the same step has printed it already."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)

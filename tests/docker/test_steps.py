@@ -153,14 +153,14 @@ def test_a_full_shared_memory_is_told_from_another_bus_error(images: dict[str, s
     script = """
 import mmap, os, signal, sys
 from pathlib import Path
-from headrace.train.attendant import _error
+from headrace.train.ended import ended
 child = os.fork()
 if not child:
     with open("/dev/shm/x", "w+b") as file:
         file.truncate(32 << 20)
         mmap.mmap(file.fileno(), 32 << 20).write(b"1" * (32 << 20))
 status = os.waitpid(child, 0)[1]
-print(_error(-os.WTERMSIG(status), Path("/tmp")).message)
+print(ended(-os.WTERMSIG(status), Path("/tmp")).message)
 """
     said = {
         size: docker("run", "--rm", "--shm-size", size, images["train"], "python3", "-c", script).stdout

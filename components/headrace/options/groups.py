@@ -96,6 +96,8 @@ class TrainOptions:
     global_batch_size: int | None = option(
         None, "samples a step over all ranks (default: per-device batch x accumulation x ranks)"
     )
+    num_nodes: int = option(1, "machines to train on; more than one, in a pipeline, makes a Kubeflow TrainJob")
+    nproc_per_node: int | None = option(None, "processes a machine (default: one a GPU, one without GPUs)")
     torch_threads: int | None = option(None, "CPU threads of torch (default: the cores, shared by the ranks here)")
     sample_prompt: list[str] | None = option(None, "text to continue before and after training; may be repeated")
 

@@ -57,6 +57,10 @@ COMMON_TRAINING = (
     "dataloader_num_workers",
     "resume_from_checkpoint",
 )
+COUNTS = (
+    "lanes", "dataset_block_size", "max_train_samples", "max_eval_samples", "dataset_num_proc", "num_nodes",
+    "nproc_per_node",
+)  # fmt: skip
 TRUE, FALSE = ("true", "yes", "1", "on", "t", "y"), ("false", "no", "0", "off", "f", "n")
 
 
@@ -179,7 +183,7 @@ def parse_mapping(values: Mapping[str, Any]) -> Options:
             continue  # "null" in a file means: the default
         given.add(key)
         parts[flags[key].group][key] = converted
-    _check(parts["dataset"])
+    _check(parts["dataset"], parts["train"])
     return Options(
         **{g: cls(**parts[g]) for g, cls in GROUPS.items()},
         training=parts["training"],
@@ -188,13 +192,14 @@ def parse_mapping(values: Mapping[str, Any]) -> Options:
     )
 
 
-def _check(dataset: dict[str, Any]) -> None:
+def _check(dataset: dict[str, Any], train: dict[str, Any]) -> None:
     fraction = dataset.get("heldout_fraction", 0.0)
     if not 0 <= fraction < 1:
         raise InputError(f"--heldout_fraction is {fraction}, expected 0 or more and below 1")
-    for name in ("lanes", "dataset_block_size", "max_train_samples", "max_eval_samples", "dataset_num_proc"):
-        if dataset.get(name) is not None and dataset[name] < 1:
-            raise InputError(f"--{name} is {dataset[name]}, expected 1 or more")
+    values = {**dataset, **train}
+    for name in COUNTS:
+        if values.get(name) is not None and values[name] < 1:
+            raise InputError(f"--{name} is {values[name]}, expected 1 or more")
 
 
 def read_config(path: str) -> dict[str, Any]:

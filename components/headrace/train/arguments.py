@@ -92,9 +92,7 @@ def training_arguments(options: Options, output_dir: Path) -> TrainingArguments:
         )
     if args.n_gpu > 1:
         log.warning(
-            "%d GPUs are visible to one process, which uses the first; start one process a GPU with "
-            "torchrun --nproc_per_node %d -m headrace.train …",
-            args.n_gpu,
+            "%d GPUs are visible to one process, which uses the first; without --nproc_per_node each gets a process",
             args.n_gpu,
         )
         args._n_gpu = 1  # as Trainer itself does: no DataParallel

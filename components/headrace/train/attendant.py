@@ -6,7 +6,6 @@ again here, in place, and what must not be is noted in the run's store, where th
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import signal
@@ -21,16 +20,15 @@ from typing import Any
 
 from headrace.artifacts.checkpoint import committed
 from headrace.artifacts.files import canonical_json, parse_json
-from headrace.artifacts.outcome import OUTCOME, read_outcome
+from headrace.artifacts.outcome import OUTCOME
 from headrace.artifacts.storage import Store
-from headrace.errors import EXIT_DONE, EXIT_INPUT, EXIT_PREEMPTED, HeadraceError, InputError, Preempted
-from headrace.train.preemption import SIGNALS
-from headrace.train.shared_memory import too_little_shared_memory
+from headrace.errors import EXIT_DONE, EXIT_PREEMPTED, InputError
+from headrace.train.ended import ended
+from headrace.train.preemption import SIGNALS, end_with_parent
 
 log = logging.getLogger(__name__)
 
 TERMINAL = "terminal.json"
-_PARENT_DEATH_SIGNAL = 1
 
 
 def attend(values: Mapping[str, Any], folder: Path) -> None:
@@ -44,11 +42,11 @@ def attend(values: Mapping[str, Any], folder: Path) -> None:
         if code == EXIT_DONE:
             return
         if code != EXIT_PREEMPTED or stopped:
-            raise _error(code, folder)
+            raise ended(code, folder)
         found = committed(folder).found
         step = found[0][1].step if found else None
         if step == newest:
-            raise _error(code, folder)
+            raise ended(code, folder)
         newest = step
         log.warning("the training was preempted; it goes on in place from step %s", step)
 
@@ -64,7 +62,7 @@ def _run(values: Mapping[str, Any], folder: Path) -> tuple[int, bool]:
         process = subprocess.Popen(
             [sys.executable, "-m", "headrace.train", "--config", str(config)],
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
 
         def forward(number: int, _: object) -> None:
@@ -82,29 +80,6 @@ def _run(values: Mapping[str, Any], folder: Path) -> tuple[int, bool]:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-
-
-def _error(code: int, folder: Path) -> HeadraceError:
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = ""
-        if -code == signal.SIGKILL:
-            hint = ": perhaps there was not enough memory"
-        elif -code == signal.SIGBUS:
-            hint = (
-                too_little_shared_memory() or ": a file that was mapped into memory became shorter, or its disk failed"
-            )
-        return HeadraceError(f"the training was killed by {name}{hint}", "a retry goes on from the newest commit")
-    kinds: dict[int, type[HeadraceError]] = {EXIT_INPUT: InputError, EXIT_PREEMPTED: Preempted}
-    try:
-        outcome = read_outcome(folder)
-    except InputError:
-        outcome = {"error": f"the training ended with code {code}", "remedy": "its log says why"}
-    return kinds.get(code, HeadraceError)(str(outcome["error"]), str(outcome["remedy"]))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -14,7 +15,13 @@ from headrace.errors import EXIT_PREEMPTED, Preempted
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 FORWARDED_S = 5.0
 """A launcher passes on what its whole process group was sent: within this time it is the same signal."""
+_PARENT_DEATH_SIGNAL = 1
 AGAIN = "run the same command again: it goes on from the newest commit"
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the one that started it is gone."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 class Interrupted(Exception):
