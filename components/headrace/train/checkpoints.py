@@ -66,6 +66,8 @@ class Checkpoints:
         self.output_dir = output_dir
         self.store = _other_store(output_dir, store)
         self.commit_every_s = commit_every_s
+        self.only_store = False
+        """Whether only what lies in the store is gone on from: the nodes have disks of their own."""
         self._keep = keep
         self._interim: set[str] = set()
         self._leases: list[Lease] = []
@@ -164,8 +166,10 @@ class Checkpoints:
         for reason in local.passed_over:
             log.warning("passed over: %s", reason)
         here = {record.step: folder for folder, record in local.found}
+        if self.only_store:
+            here = {}
         for step in sorted({*here, *self._remote_steps()}, reverse=True):
-            for read in (self._read_local, self._read_remote):
+            for read in (self._read_remote,) if self.only_store else (self._read_local, self._read_remote):
                 try:
                     found = read(step)
                 except DamagedCheckpoint as error:
@@ -191,17 +195,17 @@ class Checkpoints:
     def _read_remote(self, step: int) -> Resume | None:
         if step not in self._remote_steps() or self.store is None:
             return None
-        return self._bring(f"{self.store.uri}/checkpoint-{step}")
+        return self.bring(f"{self.store.uri}/checkpoint-{step}")
 
     def _named(self, location: str) -> Resume:
         if "://" in location:
-            return self._bring(location)
+            return self.bring(location)
         folder = Path(location).expanduser()
         if not folder.is_dir():
             raise InputError(f"there is no checkpoint folder {location}", "check --resume_from_checkpoint")
         return _read(folder)
 
-    def _bring(self, uri: str) -> Resume:
+    def bring(self, uri: str) -> Resume:
         """Download a checkpoint, check it, and put it where it would have been written."""
         log.info("fetching %s", uri)
         with tempfile.TemporaryDirectory(dir=self.output_dir, prefix=".fetched-") as scratch:

@@ -26,6 +26,9 @@ def train(
     store: str = "",
     output_root: str = "",
     job: str = "",
+    num_nodes: int = 1,
+    nproc_per_node: int = 0,
+    pods: dict[str, Any] = {},  # noqa: B006  # kfp reads the default; nobody changes it
 ) -> None:
     """Train on the stream, or go on training, and commit the model.
 
@@ -42,6 +45,9 @@ def train(
         store: folder or gs:// URI where checkpoints are committed.
         output_root: folder for the step's files, in `train`; empty for a temporary one.
         job: id of the pipeline run: a retry of one that failed for good stops at once.
+        num_nodes: machines to train on; more than one makes a Kubeflow TrainJob, and takes a store that all pods see.
+        nproc_per_node: processes a machine; 0 for one a GPU, and one without GPUs.
+        pods: what the pods of a TrainJob get: cpu, memory, accelerators and the other fields in docs/nodes.md.
 
     Returns:
         model: checkpoint.json, which says where the committed model lies; without store and output_root the model.
@@ -54,6 +60,6 @@ def train(
             **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
             "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision, "store": store,
         },
-        output_root, job=job, manifest=manifest, findings=findings, heldout=heldout, duplicates=duplicates, model=model,
-        metrics=metrics,
+        output_root, job=job, num_nodes=num_nodes, nproc_per_node=nproc_per_node, pods=pods, manifest=manifest,
+        findings=findings, heldout=heldout, duplicates=duplicates, model=model, metrics=metrics,
     )  # fmt: skip

@@ -97,7 +97,7 @@ def launch(argv: Sequence[str], processes: int, output_dir: Path, grace_s: float
     except InputError:
         raise ended(EXIT_FAILURE, output_dir) from None
     if outcome["code"] != EXIT_DONE:
-        error = ended(outcome["code"], output_dir)
-        error.told = True
-        raise error
+        told = ended(outcome["code"], output_dir)
+        told.told = True
+        raise told
     return {name: value for name, value in outcome.items() if name not in ("code", "error", "remedy")}

@@ -19,6 +19,11 @@ def local_ranks() -> int:
     return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
+def local_rank() -> int:
+    """This process's number on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 class Ranks:
     """Words between the ranks, over gloo whatever the tensors use, so that none waits on an accelerator."""
 
@@ -64,6 +69,16 @@ class Ranks:
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value, group=self._group)
         return values
+
+    def to_first(self, value: T) -> list[T]:
+        """The values of all ranks, in their order, on rank 0; elsewhere nothing."""
+        if self.world_size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] | None = [None] * self.world_size if self.rank == 0 else None
+        dist.gather_object(value, values, dst=0, group=self._group)
+        return values or []
 
     def total(self, values: Sequence[float]) -> list[float]:
         """The sums of numbers over all ranks, on every rank; cheap enough for every step."""

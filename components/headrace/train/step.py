@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from headrace.artifacts.checkpoint import COMMIT
 from headrace.artifacts.files import read_json
 from headrace.errors import HeadraceError, InputError, Preempted
+from headrace.inputs import tokenized_folder
 from headrace.options import Options, training_value
 from headrace.stream.batches import RankStream
+from headrace.stream.ledger import FOLDER
 from headrace.stream.order import exact_world_sizes, tail
 from headrace.train import finish
 from headrace.train.arguments import set_threads, training_arguments
@@ -24,6 +26,7 @@ from headrace.train.check import Checked, check
 from headrace.train.checkpoints import Checkpoints, Resume, finished_step
 from headrace.train.committer import Committer
 from headrace.train.data import Data, open_stream, prepare
+from headrace.train.nodes import Nodes
 from headrace.train.preemption import AGAIN, Interrupted, Stopping
 from headrace.train.ranks import Ranks
 from headrace.train.record import RECORD
@@ -57,7 +60,7 @@ def run(options: Options, output_dir: Path) -> dict[str, Any]:
         log.warning("NCCL may end this training with a bus error%s", little)
     startup.done("set-up")
     try:
-        facts = Run(options, output_dir, checked, args, ranks, stopping, startup).run()
+        facts = Run(options, output_dir, checked, args, ranks, Nodes(output_dir, ranks), stopping, startup).run()
     except HeadraceError as error:
         if ranks.rank > 0 and error is not ranks.shared:  # an error of this rank alone: nobody else tells
             log.error("rank %d: %s", ranks.rank, error.message)
@@ -80,6 +83,7 @@ class Run:
     checked: Checked
     args: TrainingArguments
     ranks: Ranks
+    nodes: Nodes
     stopping: Stopping
     startup: Startup
 
@@ -94,6 +98,8 @@ class Run:
         )
         if checkpoints.store is not None:
             self.ranks.together(checkpoints.store.check_writable)
+        self.nodes.require(self.args, store=train.store, tokenized=tokenized_folder(self.options, self.output_dir))
+        checkpoints.only_store = self.nodes.apart
         committer = Committer()
         try:
             self.ranks.together(lambda: checkpoints.hold(train.run_id, committer.fail))
@@ -126,6 +132,7 @@ class Run:
         resume = self.ranks.together(lambda: checkpoints.choose(self.options))
         if resume is None:
             return None
+        self.nodes.spread(lambda: checkpoints.bring(f"{checkpoints.shown}/{resume.folder.name}"))
         if not (resume.folder / COMMIT).is_file():
             raise HeadraceError(
                 f"rank {self.ranks.rank} does not see {resume.folder}",
@@ -279,8 +286,9 @@ class Run:
         trainer = StreamTrainer(
             model=model, args=self.args, processing_class=tokenizer, tokenizer_file=folder / "tokenizer.json",
             callbacks=[Bar(reporter, batches, self.ranks.world_size)],
-            batches=batches, ranks=self.ranks, checkpoints=checkpoints, committer=committer, stopping=self.stopping,
-            startup=self.startup, frozen=frozen, state=state, keeper=Keeper(self.output_dir, self.ranks, stream),
+            batches=batches, ranks=self.ranks, nodes=self.nodes, checkpoints=checkpoints, committer=committer,
+            stopping=self.stopping, startup=self.startup, frozen=frozen, state=state,
+            keeper=Keeper(self.output_dir, self.ranks, stream),
             score=self._scorer(data, reporter) if self.checked.evaluate else None,
         )  # fmt: skip
         log.info("%s", how_it_runs(self.args, model))
@@ -358,6 +366,7 @@ class Run:
         self.ranks.together(lambda: finish.retract(self.output_dir))
         trainer.save_model(str(self.output_dir))
         passed = trainer.passed()
+        trainer.nodes.collect(self.output_dir / FOLDER)
 
         def write() -> dict[str, Any]:
             facts = {

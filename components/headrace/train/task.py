@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -9,14 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from headrace.artifacts.checkpoint import COMMIT, CheckpointRef
-from headrace.artifacts.files import read_json
+from headrace.artifacts.checkpoint import COMMIT, REFERENCE, CheckpointRef
+from headrace.artifacts.files import parse_json, read_json
 from headrace.artifacts.storage import open_store
 from headrace.entry import ready, task_folder, task_options
+from headrace.errors import InputError
+from headrace.images import image
+from headrace.options import Options
+from headrace.train import trainjob
 from headrace.train.attendant import attend, terminal
+from headrace.train.cluster import Cluster, Wanted
+from headrace.train.node import FINDINGS, INPUTS, job_folder
+from headrace.train.pods import Pods
 
-FINDINGS = "validation.json"
-"""Validation's report beside the model: the run's own report tells from it what the stream was."""
+RESULTS = "train_results.json"
 
 
 def run(
@@ -24,6 +31,9 @@ def run(
     output_root: str,
     *,
     job: str,
+    num_nodes: int = 1,
+    nproc_per_node: int = 0,
+    pods: Mapping[str, Any] | None = None,
     manifest: Any,
     findings: Any,
     heldout: Any,
@@ -33,29 +43,69 @@ def run(
 ) -> None:
     """Train and fill kfp's artifacts. Without a store and a folder to keep, the model lies in its artifact.
 
-    job: the pipeline run's id. An attempt of a job that failed for good is refused at once.
+    job: the pipeline run's id. An attempt of a job that failed for good is refused at once. On several nodes, or where
+    the step's own pod is a launcher, a TrainJob of `pods` trains; nproc_per_node 0: the default.
     """
+    wanted = Pods.parse(pods or {})
     given = {k: v for k, v in train_values(values, manifest.path, heldout.path, duplicates.path).items() if v != ""}
+    given |= {"num_nodes": num_nodes} if num_nodes != 1 else {}
+    given |= {"nproc_per_node": nproc_per_node} if nproc_per_node else {}
     options = task_options(given)
     artifact, store = Path(model.path), options.train.store
-    kept = task_folder(output_root, "train") if output_root or store else nullcontext(artifact)
-    with kept as folder:
-        ready(folder)
-        # A final model's commit vouches for its copy, so that one is left as it was.
-        if not (folder / COMMIT).is_file():
-            shutil.copyfile(findings.path, folder / FINDINGS)
-        with terminal(open_store(store) if store else None, job):
-            attend(given, folder)
-        if folder != artifact:
-            artifact.mkdir(parents=True, exist_ok=True)
-            place = open_store(store).uri if store else str(folder.absolute())
-            replace(CheckpointRef.read(folder), uri=place).write(artifact)
-        results = read_json(folder / "train_results.json")
+    if options.train.num_nodes > 1 or wanted.launcher:
+        results = _on_nodes(given, options, wanted, job=job, findings=findings.path, artifact=artifact)
+    else:
+        kept = task_folder(output_root, "train") if output_root or store else nullcontext(artifact)
+        with kept as folder:
+            results = _here(given, folder, store, job=job, findings=findings.path, artifact=artifact)
     ref = CheckpointRef.read(artifact)
     model.metadata.update({"step": ref.step, "commit_hash": ref.commit_hash, "uri": ref.uri})
     for name, value in results.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             metrics.log_metric(name, value)
+
+
+def _here(
+    given: Mapping[str, Any], folder: Path, store: str | None, *, job: str, findings: str, artifact: Path
+) -> dict[str, Any]:
+    """Train in this pod, on as many processes as it has GPUs; `train_results.json`."""
+    ready(folder)
+    # A final model's commit vouches for its copy, so that one is left as it was.
+    if not (folder / COMMIT).is_file():
+        shutil.copyfile(findings, folder / FINDINGS)
+    with terminal(open_store(store) if store else None, job):
+        attend(given, folder)
+    if folder != artifact:
+        artifact.mkdir(parents=True, exist_ok=True)
+        place = open_store(store).uri if store else str(folder.absolute())
+        replace(CheckpointRef.read(folder), uri=place).write(artifact)
+    return dict(read_json(folder / RESULTS))
+
+
+def _on_nodes(
+    given: Mapping[str, Any], options: Options, pods: Pods, *, job: str, findings: str, artifact: Path
+) -> dict[str, Any]:
+    """Train as a TrainJob, which leaves the model in the store; `train_results.json`."""
+    if not options.train.store:
+        raise InputError("a training on several nodes has no store", "name one that all pods see: store=gs://…")
+    store = open_store(options.train.store)
+    trainjob.require_common(store, pods)
+    store.check_writable()
+    cluster = Cluster(pods)
+    inputs = {name: str(given[name]) for name in INPUTS if name in given}
+    flags = {k: v for k, v in given.items() if k not in (*INPUTS, "num_nodes", "nproc_per_node")}
+    wanted = Wanted(
+        name=trainjob.name_of(job, store, flags), store=store.uri, nodes=options.train.num_nodes,
+        processes=pods.processes(options.train.nproc_per_node),
+        image=os.environ.get("HEADRACE_IMAGE") or image("train"), run=job, pods=pods,
+    )  # fmt: skip
+    with terminal(store, job):
+        trainjob.put(job_folder(store, wanted.name), flags, inputs, findings)
+        trainjob.train(cluster, store, wanted)
+    artifact.mkdir(parents=True, exist_ok=True)
+    store.download_file(REFERENCE, artifact / REFERENCE)
+    replace(CheckpointRef.read(artifact), uri=store.uri).write(artifact)
+    return dict(parse_json(store.read(RESULTS), f"{store.uri}/{RESULTS}"))
 
 
 def train_values(values: Mapping[str, Any], manifest: str, heldout: str, duplicates: str) -> dict[str, Any]:

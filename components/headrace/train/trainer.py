@@ -29,6 +29,7 @@ from transformers.trainer_utils import SaveStrategy
 from headrace.artifacts.files import finite
 from headrace.errors import InputError
 from headrace.scoring.scores import Scores
+from headrace.stream.ledger import FOLDER
 from headrace.stream.steps import merge_states
 from headrace.train.batches import Batches
 from headrace.train.checkpoints import VERSION, Checkpoints, as_json, make_room
@@ -45,6 +46,7 @@ from headrace.train.health import (
     peak_flops,
 )
 from headrace.train.keeper import Keeper
+from headrace.train.nodes import Nodes
 from headrace.train.preemption import Interrupted, Stopping
 from headrace.train.ranks import Ranks
 from headrace.train.startup import Startup
@@ -77,6 +79,7 @@ class StreamTrainer(Trainer):
         *,
         batches: Batches,
         ranks: Ranks,
+        nodes: Nodes,
         checkpoints: Checkpoints,
         committer: Committer,
         stopping: Stopping,
@@ -91,6 +94,7 @@ class StreamTrainer(Trainer):
         # Trainer asks for an evaluation set before it lets anyone evaluate.
         super().__init__(eval_dataset=[] if score is not None else None, **how)
         self.batches, self.ranks, self.checkpoints, self.frozen = batches, ranks, checkpoints, frozen
+        self.nodes = nodes
         self.keeper, self.committer, self.stopping, self.startup = keeper, committer, stopping, startup
         self.clock, self._losses = Clock(), Losses(self.args.device)
         self._watch = Watch(patience=FP16_PATIENCE if self.args.fp16 else 1)
@@ -233,6 +237,7 @@ class StreamTrainer(Trainer):
         self.watchdog.doing("writing a checkpoint")
         folder = self.checkpoints.output_dir / f"checkpoint-{step}"
         self.ranks.together(lambda: self._make_way(folder))
+        self.nodes.make_way()
         failed = None
         try:
             super()._save_checkpoint(model, trial)
@@ -242,6 +247,7 @@ class StreamTrainer(Trainer):
         if self.ranks.any(failed is not None):
             self.ranks.together(lambda: make_room(folder))
             raise disk_error(str(folder), failed or OSError("another rank could not write its part")) from failed
+        self.nodes.collect(folder, self.checkpoints.output_dir / FOLDER)
         state = self._data_state()  # asks all ranks: their parts of the ledger are on the disk now
         self._written_s = time.monotonic() - began
         best = Path(self.state.best_model_checkpoint) if self.state.best_model_checkpoint else None
