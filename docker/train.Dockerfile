@@ -41,8 +41,10 @@ RUN /tools/bin/pip wheel -q --no-cache-dir --no-deps --no-build-isolation -w /di
  && /tools/bin/pip --python /opt/headrace/bin/python3 install -q --no-cache-dir --no-deps --no-index --prefix /app /dist/*.whl
 
 FROM base
-# OpenShift runs it as any user of group 0; `/outputs` is where relative paths lead.
+# OpenShift runs it as any user of group 0; `/outputs` is where relative paths lead. A login shell, as the Kubeflow SDK
+# starts in containers of Docker, sets PATH anew.
 RUN echo 'headrace:x:10001:0:headrace:/tmp:/usr/sbin/nologin' >> /etc/passwd \
+ && install -d /etc/profile.d && echo 'PATH=/opt/headrace/bin:$PATH' > /etc/profile.d/headrace.sh \
  && install -d -o 10001 -g 0 -m 2775 /outputs
 COPY --from=packages /opt/headrace /opt/headrace
 COPY docker/entrypoint /usr/local/bin/headrace-entrypoint

@@ -21,12 +21,12 @@ _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "
 
 
 class GcsServer:
-    """Buckets in memory behind `.url`, from `with` on until its end."""
+    """Buckets in memory behind `.url`, from `with` on until its end. host: the address of this machine to serve on."""
 
     PROJECT = "headrace-tests"
 
-    def __init__(self) -> None:
-        self.url = ""
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host, self.url = host, ""
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Any] = []
 
@@ -35,7 +35,7 @@ class GcsServer:
         # A free port may be taken before the server binds it: another one then.
         for attempt in range(3):
             with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
+                free.bind((self._host, 0))
                 port = free.getsockname()[1]
             try:
                 self._start(binary, port)
@@ -46,8 +46,8 @@ class GcsServer:
         raise AssertionError("unreachable")
 
     def _start(self, binary: Path, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        command = [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
+        self.url = f"http://{self._host}:{port}"
+        command = [str(binary), "-scheme", "http", "-host", self._host, "-port", str(port), "-backend", "memory"]
         # Without its own address it sends the second request of a resumable upload to port 4443.
         command += ["-external-url", self.url, "-log-level", "error"]
         # To a file and not a pipe, which fills when nobody reads it and then stops the server.
@@ -99,8 +99,8 @@ class GcsServer:
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
             "GOOGLE_CLOUD_PROJECT": self.PROJECT,
             "NO_GCE_CHECK": "true",
-            "NO_PROXY": "127.0.0.1,localhost",
-            "no_proxy": "127.0.0.1,localhost",
+            "NO_PROXY": f"{self._host},localhost",
+            "no_proxy": f"{self._host},localhost",
         }
 
     def client(self, *, endpoint: str | None = None) -> Any:

@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp import dsl
 
+from headrace.artifacts.files import write_json
 from headrace.entry import run_component
+from headrace.inputs import open_heldout, open_manifest, open_reader
 from headrace.options import parse_mapping
+from tests.artifact_of import artifact
 
 ROOT = Path(__file__).parents[2]
 PYDOCS = ROOT / "examples" / "pydocs"
@@ -78,6 +82,34 @@ def finished(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "out"
     train(folder, do_eval=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def two(flags: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of two ranks under torchrun that nobody touched."""
+    from tests.train.ranks import LONG, torchrun
+
+    return torchrun(tmp_path_factory.mktemp("two") / "out", flags, **LONG)
+
+
+@pytest.fixture(scope="session")
+def looked(flags: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dsl.Artifact]:
+    """What validation hands on."""
+    folder = tmp_path_factory.mktemp("looked")
+    options = parse_mapping(flags)
+    manifest = open_manifest(options)
+    heldout = open_heldout(options, open_reader(options, manifest))
+    assert heldout is not None
+    write_json(folder / "manifest", manifest.to_json())
+    heldout.write(folder / "heldout")
+    write_json(folder / "findings", {"verdict": "go"})
+    (folder / "duplicates").touch()
+    return {
+        "manifest": artifact(dsl.Artifact, folder, "manifest"),
+        "findings": artifact(dsl.Artifact, folder, "findings"),
+        "heldout": artifact(dsl.Dataset, folder, "heldout"),
+        "duplicates": artifact(dsl.Dataset, folder, "duplicates"),
+    }
 
 
 @pytest.fixture

@@ -15,40 +15,18 @@ import pytest
 from kfp import dsl
 
 from headrace.artifacts.checkpoint import COMMIT, CheckpointRef, fetch
-from headrace.artifacts.files import read_json, write_json
+from headrace.artifacts.files import read_json
 from headrace.errors import InputError
-from headrace.inputs import open_heldout, open_manifest, open_reader
-from headrace.options import parse_mapping
 from headrace.train.component import train as component
 from tests.artifact_of import artifact
 from tests.train.conftest import Train, environment, sha
-
-
-@pytest.fixture(scope="session")
-def looked(flags: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dsl.Artifact]:
-    """What validation hands on."""
-    folder = tmp_path_factory.mktemp("looked")
-    options = parse_mapping(flags)
-    manifest = open_manifest(options)
-    heldout = open_heldout(options, open_reader(options, manifest))
-    assert heldout is not None
-    write_json(folder / "manifest", manifest.to_json())
-    heldout.write(folder / "heldout")
-    write_json(folder / "findings", {"verdict": "go"})
-    (folder / "duplicates").touch()
-    return {
-        "manifest": artifact(dsl.Artifact, folder, "manifest"),
-        "findings": artifact(dsl.Artifact, folder, "findings"),
-        "heldout": artifact(dsl.Dataset, folder, "heldout"),
-        "duplicates": artifact(dsl.Dataset, folder, "duplicates"),
-    }
 
 
 def call(flags: dict[str, Any], looked: dict[str, dsl.Artifact], folder: Path, **changed: Any) -> dict[str, Any]:
     made = {"model": artifact(dsl.Model, folder, "model"), "metrics": artifact(dsl.Metrics, folder, "metrics")}
     arguments = {k: v for k, v in flags.items() if k not in ("dataset_name", "model_name_or_path")}
     # As they come out of JSON: whole numbers as floats.
-    arguments |= {"max_steps": 2.0, "save_steps": 2.0}
+    arguments |= {"max_steps": 2.0, "save_steps": 2.0, **changed.pop("arguments", {})}
     component.python_func(
         dataset_name=flags["dataset_name"], model_name_or_path=flags["model_name_or_path"], arguments=arguments,
         **looked, **made, **changed,
