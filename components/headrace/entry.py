@@ -145,7 +145,7 @@ def log_to_stderr(options: Options) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     root = logging.getLogger("headrace")
-    root.handlers[:] = [handler]
+    root.handlers = [handler]
     root.setLevel(level)
     root.propagate = False
     # It logs tracebacks of what is told in one line, or tried again with a word, by whoever called it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from headrace.train import trainjob
 from headrace.train.node import _take_secrets
 from tests.servers.gcs import GcsServer
 from tests.servers.kubernetes import TrainJobs
-from tests.train.conftest import environment, sha
+from tests.train.conftest import environment, sha, strict
 from tests.train.ranks import LONG, TIMEOUT_S, equal, free_port, start, wait_for
 from tests.train.test_component import call
 
@@ -73,7 +74,7 @@ class Kubelet:
     def start(self, job: dict[str, Any]) -> None:
         trainer, port = job["spec"]["trainer"], free_port()
         assert trainer["command"] == ["headrace-entrypoint"] and trainer["args"][0] == "torchrun"
-        given = {e["name"]: e["value"] for e in trainer["env"]}
+        given = {e["name"]: e["value"] for e in trainer.get("env", [])}
         self.pods = []
         for rank in range(trainer["numNodes"]):
             scratch = self._folder / f"{len(list(self._folder.iterdir()))}"
@@ -115,6 +116,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[T
     with TrainJobs(kubelet.state, kubelet.start) as api:
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", api.kubeconfig(tmp_path))
         monkeypatch.setattr(trainjob, "POLL_S", 0.2)
+        # The step sets up logging, for the process that it has to itself.
+        for name in ("handlers", "propagate"):
+            monkeypatch.setattr(logging.getLogger("headrace"), name, getattr(logging.getLogger("headrace"), name))
         try:
             yield api, kubelet
         finally:
@@ -169,6 +173,17 @@ def test_what_the_pods_find_wrong_is_final(
     with pytest.raises(InputError, match=r"an earlier attempt failed for good: .*4096"):
         call(flags, looked, tmp_path, **asked)
     assert len(api.made) == 1
+
+
+def test_a_claim_that_all_pods_mount_is_store_and_output_folder(
+    cluster: tuple[TrainJobs, Kubelet], flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path
+) -> None:
+    store, mounted = tmp_path / "runs" / "one", [{"claim": "runs", "path": str(tmp_path / "runs")}]
+    pods = {"launcher": True, "volumes": mounted}
+    made = call(flags, looked, tmp_path, store=str(store), nproc_per_node=2, pods=pods)
+    assert made["model"].metadata["uri"] == str(store)
+    assert fetch(made["model"].path, tmp_path / "scratch").folder == store
+    assert strict(store / "outcome.json")["world_size"] == 2 and (store / "ledger").is_dir()
 
 
 @pytest.mark.parametrize(("store", "says"), [("", "has no store"), ("kept", "the pods of a TrainJob do not share")])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,7 @@ from headrace.artifacts.files import write_json
 from headrace.stream.ledger import Ledger
 from tests.servers.hub import HubServer, make_dataset_repo, make_model_repo
 from tests.train.conftest import PYDOCS, Train, command_line, environment, logged, losses, sha, strict
-
-TIMEOUT_S = 200
+from tests.train.ranks import TIMEOUT_S, free_port, wait_for
 
 
 def run(command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
@@ -73,7 +70,7 @@ def test_killed_after_a_commit_it_goes_on_bit_for_bit(train: Train, flags: dict[
     command = [sys.executable, "-m", "headrace.train", *command_line(out, flags, **long)]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(out / "checkpoint-8" / COMMIT, process)
+        wait_for(out / "checkpoint-8" / COMMIT, process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -89,19 +86,6 @@ def test_killed_after_a_commit_it_goes_on_bit_for_bit(train: Train, flags: dict[
     assert read_commit(out).ledger_head == read_commit(whole).ledger_head != ""
 
 
-def _wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
-    end = time.monotonic() + TIMEOUT_S
-    while not path.is_file():
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
-
-
-def _port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
 # Rank 1 owns one lane of three: its second micro-batch is filler alone, in every step that rank 0 has two samples.
 SHARED = {
     "lanes": 3, "global_batch_size": 3, "per_device_train_batch_size": 1, "max_steps": 4, "save_steps": 2,
@@ -112,11 +96,11 @@ SHARED = {
 def _launchers() -> dict[str, list[str]]:
     scripts = Path(sys.executable).parent
     return {
-        "torchrun": [str(scripts / "torchrun"), "--nproc_per_node", "2", "--master_port", _port()],
+        "torchrun": [str(scripts / "torchrun"), "--nproc_per_node", "2", "--master_port", free_port()],
         # On CPUs alone too: with --cpu it would start one process, whatever --num_processes says.
         "accelerate": [
             str(scripts / "accelerate"), "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", _port(),
+            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", free_port(),
         ],
     }  # fmt: skip
 
@@ -158,7 +142,7 @@ def _same_training(one: Path, other: Path, world_size: int) -> None:
 
 def test_every_rank_ends_with_the_code_of_the_first(flags: dict[str, Any], tmp_path: Path) -> None:
     """The data is not there: only rank 0 looks, both ranks say so by their exit code."""
-    port = _port()
+    port = free_port()
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "headrace.train", *command_line(tmp_path, flags, dataset_name="/nowhere")],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ WAIT_S = 5.0
 ENTRY = "headrace-entrypoint"
 RIGHTS = "the service account of the step needs the rights in examples/rbac.yaml"
 RUN_LABEL = "headrace.run"
+_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _BUSY = (0, 408, 409, 429)
 
 
@@ -214,7 +216,7 @@ def _for_kubernetes(wanted: Wanted) -> tuple[Any, list[Any]]:
     )
     # On the command line, because the runtime counts CPUs where there are no GPUs, and refuses PET_ variables.
     words = ["torchrun", "--nproc_per_node", str(wanted.processes), "-m", "headrace.train.node"]
-    labels = {**pods.labels, **({RUN_LABEL: wanted.run} if wanted.run else {})}
+    labels = {**pods.labels, **({RUN_LABEL: wanted.run} if _LABEL.fullmatch(wanted.run) else {})}
     patch = pods.patch()
     options = [
         sdk.TrainerCommand([ENTRY]),

@@ -13,7 +13,7 @@ from typing import Any
 from headrace.artifacts.checkpoint import COMMIT, REFERENCE, CheckpointRef
 from headrace.artifacts.files import parse_json, read_json
 from headrace.artifacts.storage import open_store
-from headrace.entry import ready, task_folder, task_options
+from headrace.entry import log_to_stderr, ready, task_folder, task_options
 from headrace.errors import InputError
 from headrace.images import image
 from headrace.options import Options
@@ -91,6 +91,7 @@ def _on_nodes(
     store = open_store(options.train.store)
     trainjob.require_common(store, pods)
     store.check_writable()
+    log_to_stderr(options)
     cluster = Cluster(pods)
     inputs = {name: str(given[name]) for name in INPUTS if name in given}
     flags = {k: v for k, v in given.items() if k not in (*INPUTS, "num_nodes", "nproc_per_node")}
