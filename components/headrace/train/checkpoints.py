@@ -165,11 +165,10 @@ class Checkpoints:
         local = committed(self.output_dir)
         for reason in local.passed_over:
             log.warning("passed over: %s", reason)
-        here = {record.step: folder for folder, record in local.found}
-        if self.only_store:
-            here = {}
+        here = set() if self.only_store else {record.step for _, record in local.found}
+        readers = (self._read_remote,) if self.only_store else (self._read_local, self._read_remote)
         for step in sorted({*here, *self._remote_steps()}, reverse=True):
-            for read in (self._read_remote,) if self.only_store else (self._read_local, self._read_remote):
+            for read in readers:
                 try:
                     found = read(step)
                 except DamagedCheckpoint as error:

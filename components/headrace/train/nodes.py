@@ -43,7 +43,7 @@ class Nodes:
         (self._folder / name).touch()
         return name
 
-    def require(self, args: TrainingArguments, *, store: str | None, tokenized: Path | None) -> None:
+    def require(self, args: TrainingArguments, store: str | None, tokenized: Path | None) -> None:
         """InputError for what takes one disk for all nodes, when they have none."""
         if not self.apart:
             return

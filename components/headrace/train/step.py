@@ -8,7 +8,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ class Run:
         )
         if checkpoints.store is not None:
             self.ranks.together(checkpoints.store.check_writable)
-        self.nodes.require(self.args, store=train.store, tokenized=tokenized_folder(self.options, self.output_dir))
+        self.nodes.require(self.args, train.store, tokenized_folder(self.options, self.output_dir))
         checkpoints.only_store = self.nodes.apart
         committer = Committer()
         try:
@@ -132,7 +132,10 @@ class Run:
         resume = self.ranks.together(lambda: checkpoints.choose(self.options))
         if resume is None:
             return None
-        self.nodes.spread(lambda: checkpoints.bring(f"{checkpoints.shown}/{resume.folder.name}"))
+        named = str(self.options.training["resume_from_checkpoint"]) if resume.named else ""
+        if self.nodes.apart and (not named or "://" in named):  # each node has a folder that was named, or has not
+            resume = replace(resume, folder=self.output_dir / resume.folder.name)
+            self.nodes.spread(lambda: checkpoints.bring(named or f"{checkpoints.shown}/{resume.folder.name}"))
         if not (resume.folder / COMMIT).is_file():
             raise HeadraceError(
                 f"rank {self.ranks.rank} does not see {resume.folder}",
