@@ -29,7 +29,9 @@ from tests.train.conftest import ROOT
 FULL: dict[str, Any] = {
     "cpu": "8", "memory": "64Gi", "ephemeral_storage": "100Gi", "accelerators": 2.0, "shm": "8Gi",
     "node_selector": {"pool": "a100"}, "service_account": "trainer", "image_pull_secrets": ["registry"],
-    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule", "toleration_seconds": 60}],
+    "tolerations": [
+        {"key": "gpu", "operator": "Exists", "effect": "NoSchedule", "value": None, "toleration_seconds": 60.0},
+    ],
     "labels": {"team": "nlp"}, "annotations": {"why": "nightly"}, "secrets": {"headrace-hf": {"HF_TOKEN": "HF_TOKEN"}},
     "secret_files": {"gcs": "/secrets/gcs"}, "volumes": [{"claim": "runs", "path": "/runs"}],
     "env": {"NCCL_DEBUG": "WARN"}, "timeout_s": 3600,
@@ -92,7 +94,7 @@ def test_the_trainjob_word_for_word(api: TrainJobs, store: LocalStore, monkeypat
             "volumes": [
                 {"name": "headrace-0", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}},
                 {"name": "headrace-1", "secret": token},
-                {"name": "headrace-2", "secret": {"secretName": "gcs"}},
+                {"name": "headrace-2", "secret": {"secretName": "gcs", "optional": True}},
                 {"name": "headrace-3", "persistentVolumeClaim": {"claimName": "runs"}},
             ],
             "containers": [{"name": "node", "volumeMounts": mounts}],
