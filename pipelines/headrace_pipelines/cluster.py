@@ -136,6 +136,11 @@ def launcher(pod: Pod) -> Pod:
     return pod.model_copy(update=_LAUNCHER)
 
 
+def pods(pod: Pod) -> dict[str, Any]:
+    """What each node of a TrainJob gets, as the train component takes it: what `Pod` says of the step's own."""
+    return pod.model_dump(exclude_none=True, exclude={"vertex_accelerator", "storage_class", "retries"})
+
+
 def equip(task: Any, pod: Pod, target: str) -> None:
     """Give a kfp task what its pod shall have. On Vertex, which knows no Kubernetes, that is the resources alone."""
     task.set_cpu_request(pod.cpu).set_cpu_limit(pod.cpu).set_memory_request(pod.memory).set_memory_limit(pod.memory)

@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.artifacts.checkpoint import COMMIT
 from headrace.artifacts.files import parse_json
-from headrace.artifacts.storage import open_store
+from headrace.artifacts.storage import of_job, open_store
 from headrace.errors import HeadraceError
 
 LOOK_S = 30.0
@@ -22,8 +22,8 @@ _COMMITTED = re.compile(r"checkpoint-(\d+)/" + re.escape(COMMIT))
 class Committed:
     """Looks into a run's store now and then. A store that cannot be read from here is told of once and left alone."""
 
-    def __init__(self, parameters: Mapping[str, Any], look_s: float = LOOK_S) -> None:
-        store = str(parameters.get("store") or "")
+    def __init__(self, parameters: Mapping[str, Any], job: str, look_s: float = LOOK_S) -> None:
+        store = of_job(str(parameters.get("store") or ""), job)
         # A folder is a claim's, which only the steps see, unless it is here too.
         self._store = store if "://" in store or (store and Path(store).is_dir()) else ""
         self._look_s, self._looked = look_s, float("-inf")

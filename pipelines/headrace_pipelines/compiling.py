@@ -76,18 +76,24 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def compile_package(path: Path, values: Mapping[str, Any], cluster: Cluster | None = None, target: str = KFP) -> None:
+def compile_package(
+    path: Path, values: Mapping[str, Any], cluster: Cluster | None = None, target: str = KFP, num_nodes: int = 1
+) -> None:
     """Compile the DAG into a file; given values become defaults of its parameters. The same input gives the same bytes.
 
-    InputError when the images that were built here are of another version.
+    num_nodes: that the package is for, where `values` do not say. InputError when the images that were built here are
+    of another version, and for several nodes on Vertex AI.
     """
+    several = values.get("num_nodes", num_nodes) > 1
+    if several and target == VERTEX:
+        raise InputError("Vertex AI has no TrainJobs", "leave --num_nodes at 1 for --target vertex")
     images.check_built()
     from kfp.compiler import Compiler
 
     from headrace_pipelines.pipeline import make_pipeline
 
     given = {name: value for name, value in parameters(values).items() if value}
-    pipeline = make_pipeline(default_cluster() if cluster is None else cluster, target)
+    pipeline = make_pipeline(default_cluster() if cluster is None else cluster, target, several_nodes=several)
     Compiler().compile(pipeline, str(path), pipeline_parameters=given or None)
     # kfp repeats the defaults in a comment on top, those of a dict in an order that changes from process to process.
     path.write_bytes(_SHOWN_DICT.sub(rb"\1", path.read_bytes()))

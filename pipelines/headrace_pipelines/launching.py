@@ -73,7 +73,7 @@ def launch(args: argparse.Namespace, command: str, rest: Sequence[str], example:
     cluster = read_cluster(args.cluster) if args.cluster else default_cluster()
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         package = Path(scratch) / "pipeline.yaml"
-        compile_package(package, {}, cluster)
+        compile_package(package, {}, cluster, num_nodes=values.get("num_nodes", 1))
         check_parameters(package, arguments)
         connection = connect(args)
         return Launch(

@@ -12,7 +12,7 @@ from headrace.options import parse_mapping
 from headrace.options.parse import arguments, convert, known_flags
 
 TEXTS = ("dataset_name", "model_name_or_path", "dataset_config_name", "dataset_revision", "store", "publish")
-OTHERS = ("gate", "gate_threshold", "wandb_project")
+OTHERS = ("gate", "gate_threshold", "wandb_project", "num_nodes", "nproc_per_node")
 """Parameters of their own whose default is the pipeline's."""
 GROUPS = ("dataset", "model", "validate", "train", "evaluate", "training")
 REQUIRED = ("dataset_name", "model_name_or_path")
@@ -52,9 +52,11 @@ def parameters(values: Mapping[str, Any], output_root: str = "") -> dict[str, An
             "--do_train is false, but the pipeline evaluates what it trains",
             "use `headrace train` to prepare data only, `headrace evaluate` to score a model",
         )
-    typed = {name: str(values.get(name) or "") for name in TEXTS}
+    typed: dict[str, Any] = {name: str(values.get(name) or "") for name in TEXTS}
     typed |= {name: values[name] for name in OTHERS if values.get(name) is not None}
     rest = {name: v for name, v in values.items() if name not in (*TEXTS, *OTHERS, "output_dir") and v is not None}
+    if typed.get("nproc_per_node"):
+        rest.setdefault("world_size", typed.get("num_nodes", 1) * typed["nproc_per_node"])  # validation looks at it
     return {**typed, "arguments": rest, "output_root": output_root}
 
 

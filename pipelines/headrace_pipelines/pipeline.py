@@ -11,15 +11,17 @@ from headrace import images
 from headrace.evaluate.component import evaluate
 from headrace.train.component import train
 from headrace.validate.component import pin, validate
-from headrace_pipelines.cluster import KFP, Cluster, equip, launcher
+from headrace_pipelines.cluster import KFP, Cluster, equip, launcher, pods
 from headrace_pipelines.tasks import record, refuse
 
 NO_GO = "no-go"
 REFUSED = "refused"
 
 
-def make_pipeline(cluster: Cluster | None = None, target: str = KFP) -> Any:
+def make_pipeline(cluster: Cluster | None = None, target: str = KFP, *, several_nodes: bool = False) -> Any:
     """The DAG as a kfp pipeline, its tasks equipped for a cluster; without one as it runs on this machine.
+
+    several_nodes: the train task's own pod is small; a TrainJob gets what the cluster has for it, on each node.
 
     Only validate may be answered from the cache, and only while `pin` finds the same files and tokenizer: a name may
     hold other data tomorrow.
@@ -29,8 +31,11 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP) -> Any:
         task.set_caching_options(cached)
         task.set_env_variable(images.EXPECTED, images.tag())
         if cluster is not None:
-            equip(task, cluster[step] if step else launcher(cluster["validate"]), target)
+            pod = cluster[step or "validate"]
+            equip(task, launcher(pod) if not step or (step == "train" and several_nodes) else pod, target)
         return task
+
+    node = {**pods(cluster["train"]), "launcher": several_nodes} if cluster is not None and target == KFP else {}
 
     def end_refused(reason: Any) -> None:
         task = ready(refuse(reason=reason))
@@ -51,6 +56,8 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP) -> Any:
         gate: str = "block",
         gate_threshold: list[str] = [],  # noqa: B006
         wandb_project: str = "headrace",
+        num_nodes: int = 1,
+        nproc_per_node: int = 0,
         output_root: str = "",
     ) -> None:
         """Validate, then train and evaluate unless the verdict is a no-go; a no-go or a refusing gate fails the run.
@@ -66,6 +73,8 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP) -> Any:
             gate: what a missed threshold does: block, warn or off.
             gate_threshold: conditions of being published, such as "perplexity <= 30"; all must hold.
             wandb_project: Weights & Biases project; online only where the secret with the key is.
+            num_nodes: machines to train on; more than one makes a Kubeflow TrainJob, and takes a store that all see.
+            nproc_per_node: processes a machine; 0 for one a GPU.
             output_root: folder that all steps see, each to write in one of its own below; empty for none.
         """
         data = {
@@ -98,6 +107,9 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP) -> Any:
                     duplicates=looked.outputs["duplicates"],
                     store=store,
                     job=job,
+                    num_nodes=num_nodes,
+                    nproc_per_node=nproc_per_node,
+                    pods=node,
                     **data,
                 )
                 ready(trained, "train")

@@ -12,7 +12,7 @@ from typing import Any
 
 from headrace import images
 from headrace.artifacts.files import canonical_json
-from headrace.artifacts.storage import open_store
+from headrace.artifacts.storage import of_job, open_store
 from headrace.errors import HeadraceError
 
 RUNS = "runs"
@@ -36,8 +36,8 @@ def record(status: Any, parameters: Mapping[str, Any], job: str, *, outcome: Any
     place = str(parameters.get("publish") or parameters.get("store") or "")
     if not place:
         return ""
-    store = open_store(place).child(RUNS)
     try:
+        store = open_store(of_job(place, job)).child(RUNS)
         store.write(f"{job}.json", canonical_json(found))
     except (HeadraceError, OSError) as error:
         logging.getLogger(__name__).warning("the outcome is an artifact only: %s", error)

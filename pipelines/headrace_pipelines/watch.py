@@ -111,7 +111,7 @@ def follow(connection: Connection, run_id: str, at: Pace) -> End:
             if spec is None:
                 spec = _spec(connection, run, shown.note)
             if training is None:
-                training = Committed((run.runtime_config.parameters if run.runtime_config else None) or {})
+                training = Committed((run.runtime_config.parameters if run.runtime_config else None) or {}, run_id)
             details = run.run_details.task_details if run.run_details else None
             now = steps(spec or None, details or (), datetime.datetime.now(datetime.UTC))
             shown.look(

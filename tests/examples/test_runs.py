@@ -18,8 +18,8 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from headrace.options import parse_arguments
-from headrace.options.parse import known_flags
 from headrace_pipelines.__main__ import main
+from tests.pipelines.kfp_server import KfpServer
 from tests.servers.gcs import GcsServer
 from tests.servers.hub import HubServer, make_dataset_repo, make_model_repo
 
@@ -30,7 +30,6 @@ RECIPE = """--dataset_streaming true --do_train --eval_strategy no --dataset_nam
     --model_name_or_path openai-community/gpt2 --output_dir /output-checkpoint --per_device_train_batch_size 8
     --logging_steps 50 --save_steps 1000"""
 GROUPS = ("dataset", "model", "validate", "train", "evaluate", "training")
-SEVERAL_NODES = pytest.mark.skipif("num_nodes" not in known_flags(), reason="there is no --num_nodes yet")
 
 
 def compiled(folder: Path, *flags: str) -> dict[str, Any]:
@@ -43,9 +42,7 @@ def compiled(folder: Path, *flags: str) -> dict[str, Any]:
     return {name: json_format.MessageToDict(p.default_value) for name, p in parameters.items()}
 
 
-@pytest.mark.parametrize(
-    "name", ["fineweb-gpt2", "finetune-jsonl", pytest.param("multi-node", marks=SEVERAL_NODES), "quickstart", "mixture"]
-)
+@pytest.mark.parametrize("name", ["fineweb-gpt2", "finetune-jsonl", "multi-node", "quickstart", "mixture"])
 def test_it_compiles_with_all_that_it_says(name: str, tmp_path: Path) -> None:
     path = EXAMPLES / f"{name}.yaml"
     says = yaml.safe_load(path.read_text("utf-8"))
@@ -65,20 +62,18 @@ def test_fineweb_is_the_recipe_with_a_store() -> None:
     assert ours.train.store.startswith("gs://") and ours.evaluate.publish.startswith("gs://")
 
 
-def test_the_nightly_script_schedules_what_compiles(tmp_path: Path) -> None:
-    """Its command, as the shell reads it, from a `headrace` that writes its words down."""
-    said = tmp_path / "words.json"
-    stand_in = tmp_path / "bin" / "headrace"
-    stand_in.parent.mkdir()
-    stand_in.write_text(f"#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open({str(said)!r}, 'w'))\n")
-    stand_in.chmod(0o755)
-    env = {**os.environ, "PATH": f"{stand_in.parent}:{os.environ['PATH']}"}
-    subprocess.run(["sh", str(EXAMPLES / "nightly.sh")], check=True, cwd=tmp_path, env=env)
-    command, name, *own = json.loads(said.read_text())
-    flags = own[own.index("--") + 1 :]
-    assert (command, name, own[:2]) == ("schedule", "gpt2-nightly", ["--cron", "0 2 * * *"])
-    defaults = compiled(tmp_path, *(str(EXAMPLES.parent / w) if w.startswith("examples/") else w for w in flags))
-    assert defaults["store"] == "" and defaults["publish"] == "gs://your-bucket/models/nightly"
+def test_the_nightly_script_makes_one_schedule_however_often_it_is_run(tmp_path: Path) -> None:
+    bin_folder = Path(sys.executable).parent
+    with KfpServer() as server:
+        env = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "HEADRACE_KFP_HOST": server.url}
+        for _ in range(2):
+            subprocess.run(["sh", str(EXAMPLES / "nightly.sh")], check=True, cwd=tmp_path, env=env, timeout=100)
+    assert server.violations == []
+    (schedule,) = server.schedules.values()
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
+    parameters = schedule["runtime_config"]["parameters"]
+    assert parameters["dataset_name"] == "HuggingFaceFW/fineweb"
+    assert parameters["store"] == "gs://your-bucket/runs/nightly-{job}"
 
 
 def validated(config: str, out: Path, env: dict[str, str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from headrace.errors import InputError
+from headrace.train.pods import Pods
 from headrace_pipelines.__main__ import main
 from headrace_pipelines.cluster import STEPS, Pod, default_cluster, read_cluster
 
@@ -96,6 +97,29 @@ def test_one_step_s_fields_are_its_own(tmp_path: Path) -> None:
         assert kubernetes[task]["podMetadata"]["labels"] == {"team": "nlp"}
         assert not {"nodeSelector", "tolerations", "emptyDirMounts", "activeDeadlineSeconds"} & set(kubernetes[task])
     assert containers["exec-pin"]["resources"]["cpuLimit"] == containers["exec-refuse"]["resources"]["cpuLimit"] == 0.5
+
+
+def test_on_several_nodes_each_gets_what_one_pod_would_and_the_step_little(tmp_path: Path) -> None:
+    """The pods parameter, read as the train step reads it; the step's own pod asks for no GPU."""
+    (tmp_path / "cluster.yaml").write_text(EVERYTHING)
+    package = tmp_path / "p.yaml"
+    flags = ["--cluster", str(tmp_path / "cluster.yaml"), "--num_nodes", "4", "--nproc_per_node", "2"]
+    assert main(["compile", "-o", str(package), *flags]) == 0
+    spec, platform = yaml.safe_load_all(package.read_text("utf-8"))
+    parameters = spec["components"]["comp-condition-4"]["dag"]["tasks"]["train"]["inputs"]["parameters"]
+    given = parameters["pods"]["runtimeValue"]["constant"]
+    pods = Pods.parse(given)
+    assert (pods.cpu, pods.memory, pods.ephemeral_storage, pods.shm) == ("8", "64Gi", "100Gi", "16Gi")
+    assert (pods.accelerator, pods.accelerators, pods.launcher, pods.timeout_s) == ("amd.com/gpu", 2, True, 3600)
+    assert pods.labels == {"team": "nlp", "step": "train"} and pods.node_selector == {"pool": "gpu", "size": "8"}
+    assert pods.secrets["other"] == {"key": "OTHER_KEY"} and pods.volumes == [{"claim": "corpora", "path": "/data"}]
+    assert pods.runtime == "torch-distributed" and pods.image_pull_secrets == ["registry"]
+    train = spec["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
+    assert "accelerator" not in train and train["cpuLimit"] == 0.5
+    assert "emptyDirMounts" not in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]
+    defaults = {n: p.get("defaultValue") for n, p in spec["root"]["inputDefinitions"]["parameters"].items()}
+    assert (defaults["num_nodes"], defaults["nproc_per_node"]) == (4, 2)
+    assert defaults["arguments"]["world_size"] == 8
 
 
 def test_secrets_go_only_where_they_are_used(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_the_newest_commit_counts_and_a_half_written_one_does_not(bucket: str, tmp_path: Path) -> None:
     for store in (bucket, str(tmp_path)):
-        training = Committed({"store": store}, look_s=0)
+        training = Committed({"store": store}, "7", look_s=0)
         assert training.facts(pytest.fail) == []
         commit(store, 1000, 4.5, 3.25)
         commit(store, 200, 6.0)
@@ -48,7 +48,7 @@ def test_the_newest_commit_counts_and_a_half_written_one_does_not(bucket: str, t
 
 
 def test_a_store_is_looked_into_now_and_then_only(tmp_path: Path) -> None:
-    training = Committed({"store": str(tmp_path)})
+    training = Committed({"store": str(tmp_path)}, "7")
     assert training.facts(pytest.fail) == []
     commit(str(tmp_path), 5)
     assert training.facts(pytest.fail) == []
@@ -56,22 +56,23 @@ def test_a_store_is_looked_into_now_and_then_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("parameters", [{}, {"store": ""}, {"store": "/claims/of/the/cluster"}])
 def test_what_only_the_steps_see_is_not_looked_for(parameters: dict[str, str]) -> None:
-    assert Committed(parameters, look_s=0).facts(pytest.fail) == []
+    assert Committed(parameters, "7", look_s=0).facts(pytest.fail) == []
 
 
 def test_a_store_that_cannot_be_read_is_told_of_once(bucket: str) -> None:
     told: list[str] = []
-    training = Committed({"store": "gs://no-such-bucket/x"}, look_s=0)
+    training = Committed({"store": "gs://no-such-bucket/x"}, "7", look_s=0)
     assert [training.facts(told.append) for _ in range(3)] == [[], [], []]
     assert len(told) == 1 and "cannot be seen from here" in told[0] and "no-such-bucket" in told[0]
 
 
 @pytest.mark.usefixtures("alone")
 def test_watch_shows_it(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
-    commit(bucket, 1000, 3.5)
-    flags = ["--", "--dataset_name", "data", "--model_name_or_path", "gpt2", "--store", bucket]
+    flags = ["--", "--dataset_name", "data", "--model_name_or_path", "gpt2", "--store", f"{bucket}/{{job}}"]
     with KfpServer(["RUNNING", "SUCCEEDED"]) as server:
         assert main(["submit", "mine", "--host", server.url, *flags]) == 0
+        (run_id,) = server.runs
+        commit(f"{bucket}/{run_id}", 1000, 3.5)
         assert main(["watch", "mine", "--host", server.url, "--poll_s", "0.01"]) == 0
     said = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
     assert {"committed step 1,000 of 2,500", "training loss 3.5000"} <= set(said)

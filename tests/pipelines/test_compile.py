@@ -41,7 +41,8 @@ def test_parameters_are_typed_and_described(spec: Any) -> None:
     assert {name: kinds.Name(p.parameter_type) for name, p in parameters.items()} == {
         "dataset_name": "STRING", "model_name_or_path": "STRING", "dataset_config_name": "STRING",
         "dataset_revision": "STRING", "arguments": "STRUCT", "store": "STRING", "publish": "STRING",
-        "gate": "STRING", "gate_threshold": "LIST", "wandb_project": "STRING", "output_root": "STRING",
+        "gate": "STRING", "gate_threshold": "LIST", "wandb_project": "STRING", "num_nodes": "NUMBER_INTEGER",
+        "nproc_per_node": "NUMBER_INTEGER", "output_root": "STRING",
     }  # fmt: skip
     assert all(p.description for p in parameters.values())
     assert sorted(name for name, p in parameters.items() if not p.is_optional) == ["dataset_name", "model_name_or_path"]
@@ -233,6 +234,7 @@ def test_flags_become_defaults(target: str, tmp_path: Path) -> None:
         ([], "-o FILE is missing"),
         (["-o", "p.txt"], "no name of a package"),
         (["-o", "p.json"], "no name of a package"),
+        (["-o", "p.yaml", "--target", "vertex", "--num_nodes", "2"], "Vertex AI has no TrainJobs"),
         (["-o", "p.yaml", "--cluster", "none.yaml"], "cannot read none.yaml"),
         (["-o", "p.yaml", "--target", "elsewhere"], "invalid choice: 'elsewhere'"),
         (["-o", "p.yaml", "--max_stepz", "3"], "(nearest: max_steps"),

@@ -66,9 +66,9 @@ def test_it_goes_to_the_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         server.create_bucket("models")
         for key, value in server.env().items():
             monkeypatch.setenv(key, value)
-        where, made = recorded(tmp_path, store="gs://models/run")
-        assert where == "gs://models/run/runs/42.json"
-        store = open_store("gs://models/run/runs")
+        where, made = recorded(tmp_path, store="gs://models/run-{job}")
+        assert where == "gs://models/run-42/runs/42.json"
+        store = open_store("gs://models/run-42/runs")
         assert json.loads(store.read("42.json")) == read_json(Path(made["outcome"].path))
 
 

@@ -55,6 +55,16 @@ def test_kept_elsewhere_the_artifact_only_points_to_it(
     assert (fetched.folder / "model.safetensors").is_file() and str(fetched.folder).startswith(str(tmp_path / "kept"))
 
 
+def test_each_run_of_a_schedule_has_a_store_of_its_own(
+    flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path
+) -> None:
+    for job in ("one", "two"):
+        made = call(flags, looked, tmp_path / job, store=str(tmp_path / "kept-{job}"), job=job)
+        assert made["model"].metadata["uri"] == str(tmp_path / f"kept-{job}")
+    with pytest.raises(InputError, match="only a pipeline's run has"):
+        call(flags, looked, tmp_path / "none", store=str(tmp_path / "kept-{job}"))
+
+
 def test_a_limit_meant_for_evaluation_is_not_refused_here(
     flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path
 ) -> None:

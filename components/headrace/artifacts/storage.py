@@ -19,6 +19,19 @@ LAST = "commit.json"
 _PARALLEL = 4
 
 
+JOB = "{job}"
+
+
+def of_job(place: str, job: str) -> str:
+    """A place whose `{job}` stands for the id of a pipeline run, so that each run of a schedule has one of its own.
+
+    InputError when there is no such id.
+    """
+    if JOB in place and not job:
+        raise InputError(f"{place} has {JOB} in it, which only a pipeline's run has", "write a name of your own there")
+    return place.replace(JOB, job)
+
+
 def open_store(uri: str) -> Store:
     """The store behind a path, `file://` or `gs://bucket/prefix`; touches neither disk nor network."""
     scheme = urlsplit(uri).scheme if "://" in uri else ""

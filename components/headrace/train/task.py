@@ -12,7 +12,7 @@ from typing import Any
 
 from headrace.artifacts.checkpoint import COMMIT, REFERENCE, CheckpointRef
 from headrace.artifacts.files import parse_json, read_json
-from headrace.artifacts.storage import open_store
+from headrace.artifacts.storage import of_job, open_store
 from headrace.entry import log_to_stderr, ready, task_folder, task_options
 from headrace.errors import InputError
 from headrace.images import image
@@ -47,6 +47,7 @@ def run(
     the step's own pod is a launcher, a TrainJob of `pods` trains; nproc_per_node 0: the default.
     """
     wanted = Pods.parse(pods or {})
+    values = {**values, "store": of_job(str(values.get("store") or ""), job)}
     given = {k: v for k, v in train_values(values, manifest.path, heldout.path, duplicates.path).items() if v != ""}
     given |= {"num_nodes": num_nodes} if num_nodes != 1 else {}
     given |= {"nproc_per_node": nproc_per_node} if nproc_per_node else {}
