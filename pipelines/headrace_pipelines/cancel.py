@@ -5,16 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from headrace.errors import EXIT_DONE, HeadraceError, InputError
-from headrace_pipelines.connection import FLAGS, connect, parser
+from headrace_pipelines.connection import FLAGS, Connection, connect, parser
+from headrace_pipelines.pods import TRAIN_LABEL, Pods, namespace_of
 from headrace_pipelines.runs import ENDED, find_run
 from headrace_pipelines.watch import POLL_S, Pace, look
 
 WAIT_S = 300.0
 USAGE = f"""usage: headrace cancel RUN [FLAGS]
 
-End a run. Submitted again, it goes on from the newest checkpoint in its --store.
+End a run. Submitted again, it goes on from the newest checkpoint in its --store. The TrainJob of a run on several
+nodes is deleted where Kubernetes can be reached as `headrace logs` does: Kubeflow kills the step that waits for it
+without a word.
 
   RUN                  id of a run, or a name: the newest run of it
   --wait_s S           how long to wait for its end; 0 for not at all (default: {WAIT_S:g})
@@ -45,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     run_id, name = run.run_id, run.display_name
     if run.state in ENDED:
         print(f"the run {name} ({run_id}) had ended before: {run.state}")
+        _end_train_jobs(connection, run)
         return EXIT_DONE
     refusal: HeadraceError | None = None
     if run.state != "CANCELING":
@@ -57,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
         run = look(connection, run_id, Pace(poll_s=args.poll_s, patience_s=args.wait_s), _note)
         if run.state in ENDED:
             print(f"state      {run.state}")
+            _end_train_jobs(connection, run)
             return EXIT_DONE
         if refusal is not None and run.state != "CANCELING":
             raise refusal
@@ -69,6 +75,22 @@ def main(argv: Sequence[str]) -> int:
                 f"it was told to end and may take longer: headrace watch {run_id}",
             )
         time.sleep(args.poll_s)
+
+
+def _end_train_jobs(connection: Connection, run: Any) -> None:
+    """Delete the TrainJobs of a run on several nodes, or say how to."""
+    parameters = (run.runtime_config.parameters if run.runtime_config else None) or {}
+    if not (parameters.get("num_nodes") or 1) > 1:
+        return
+    namespace = namespace_of(connection, run)
+    try:
+        for job in Pods(namespace, run.run_id).delete_train_jobs():
+            print(f"deleted    TrainJob {job}")
+    except HeadraceError as error:
+        _note(
+            f"its TrainJob may go on training: {error.message}\n"
+            f"  kubectl -n {namespace} delete trainjob -l {TRAIN_LABEL}={run.run_id}"
+        )
 
 
 def _note(text: str) -> None:

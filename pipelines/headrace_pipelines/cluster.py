@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headrace import images
 from headrace.errors import InputError
 
 STEPS = ("validate", "train", "evaluate")
@@ -131,14 +132,19 @@ def _said(error: Any, place: str) -> str:
     return f"{place}{'.'.join(str(part) for part in error['loc'])}: {error['msg']}{found}"
 
 
-def launcher(pod: Pod) -> Pod:
-    """What a task needs that only looks or waits, in the place of a step's pod: as little as it takes."""
-    return pod.model_copy(update=_LAUNCHER)
+def launcher(pod: Pod, place: Pod | None = None) -> Pod:
+    """What a task needs that only looks or waits, in the place of a step's pod: as little as it takes.
+
+    place: whose node selector and tolerations it gets, so that it keeps no room on a node with GPUs.
+    """
+    where = place or pod
+    return pod.model_copy(update={**_LAUNCHER, "node_selector": where.node_selector, "tolerations": where.tolerations})
 
 
 def pods(pod: Pod) -> dict[str, Any]:
     """What each node of a TrainJob gets, as the train component takes it: what `Pod` says of the step's own."""
-    return pod.model_dump(exclude_none=True, exclude={"vertex_accelerator", "storage_class", "retries"})
+    left_out = {"vertex_accelerator", "storage_class", "retries", "image_pull_policy"}
+    return {**pod.model_dump(exclude_none=True, exclude=left_out), "image": images.image("train")}
 
 
 def equip(task: Any, pod: Pod, target: str) -> None:

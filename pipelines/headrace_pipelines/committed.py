@@ -15,28 +15,32 @@ from headrace.errors import HeadraceError
 
 LOOK_S = 30.0
 """Between two looks into the store."""
+TRIES = 3
 STATE = "trainer_state.json"
 _COMMITTED = re.compile(r"checkpoint-(\d+)/" + re.escape(COMMIT))
 
 
 class Committed:
-    """Looks into a run's store now and then. A store that cannot be read from here is told of once and left alone."""
+    """Looks into a run's store now and then. A store that cannot be read from here is left alone after some tries."""
 
     def __init__(self, parameters: Mapping[str, Any], job: str, look_s: float = LOOK_S) -> None:
         store = of_job(str(parameters.get("store") or ""), job)
         # A folder is a claim's, which only the steps see, unless it is here too.
         self._store = store if "://" in store or (store and Path(store).is_dir()) else ""
         self._look_s, self._looked = look_s, float("-inf")
-        self._step, self._facts = -1, list[tuple[str, str]]()
+        self._failed, self._step, self._facts = 0, -1, list[tuple[str, str]]()
 
     def facts(self, note: Callable[[str], None]) -> list[tuple[str, str]]:
         """The committed step and the loss logged last before it, by name; empty before the first commit."""
         if self._store and time.monotonic() - self._looked >= self._look_s:
             try:
                 self._look()
-            except HeadraceError as error:
-                self._store = ""
-                note(f"how far the training is cannot be seen from here: {error.message}")
+                self._failed = 0
+            except HeadraceError as error:  # a checkpoint may have been pruned between two requests
+                self._failed += 1
+                if self._failed == TRIES:
+                    self._store = ""
+                    note(f"how far the training is cannot be seen from here: {error.message}")
             self._looked = time.monotonic()
         return self._facts
 

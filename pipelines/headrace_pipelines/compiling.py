@@ -63,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"{path} is no name of a package; expected one that ends in {', '.join(suffixes)}")
     chosen = parameters(values)
     cluster = read_cluster(own.cluster) if own.cluster else default_cluster()
+    check_processes(values, cluster)
     if own.check:
         require(values)
         return check(path, chosen, values, cluster, own.target)
@@ -84,7 +85,8 @@ def compile_package(
     num_nodes: that the package is for, where `values` do not say. InputError when the images that were built here are
     of another version, and for several nodes on Vertex AI.
     """
-    several = values.get("num_nodes", num_nodes) > 1
+    cluster = default_cluster() if cluster is None else cluster
+    several = (values.get("num_nodes") or num_nodes) > 1
     if several and target == VERTEX:
         raise InputError("Vertex AI has no TrainJobs", "leave --num_nodes at 1 for --target vertex")
     images.check_built()
@@ -93,10 +95,20 @@ def compile_package(
     from headrace_pipelines.pipeline import make_pipeline
 
     given = {name: value for name, value in parameters(values).items() if value}
-    pipeline = make_pipeline(default_cluster() if cluster is None else cluster, target, several_nodes=several)
+    pipeline = make_pipeline(cluster, target, several_nodes=several)
     Compiler().compile(pipeline, str(path), pipeline_parameters=given or None)
     # kfp repeats the defaults in a comment on top, those of a dict in an order that changes from process to process.
     path.write_bytes(_SHOWN_DICT.sub(rb"\1", path.read_bytes()))
+
+
+def check_processes(values: Mapping[str, Any], cluster: Cluster) -> None:
+    """InputError for more processes on a machine than the cluster file has accelerators for."""
+    asked, there = values.get("nproc_per_node") or 0, cluster["train"].accelerators
+    if asked > there > 0:
+        raise InputError(
+            f"--nproc_per_node is {asked}, and the train step gets {there} {cluster['train'].accelerator}",
+            f"set accelerators: {asked} for the step train in the cluster file, and name that with --cluster",
+        )
 
 
 def check(

@@ -14,7 +14,7 @@ from typing import Any
 
 from headrace import images
 from headrace_pipelines.cluster import default_cluster, read_cluster
-from headrace_pipelines.compiling import check_parameters, compile_package
+from headrace_pipelines.compiling import check_parameters, check_processes, compile_package
 from headrace_pipelines.connection import Connection, connect
 from headrace_pipelines.parameters import flags, parameters, require
 from headrace_pipelines.runs import experiment, experiment_name, find_or_make, named, pages
@@ -71,9 +71,10 @@ def launch(args: argparse.Namespace, command: str, rest: Sequence[str], example:
         )
     arguments = parameters(values)
     cluster = read_cluster(args.cluster) if args.cluster else default_cluster()
+    check_processes(values, cluster)
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         package = Path(scratch) / "pipeline.yaml"
-        compile_package(package, {}, cluster, num_nodes=values.get("num_nodes", 1))
+        compile_package(package, {}, cluster, num_nodes=values.get("num_nodes") or 1)
         check_parameters(package, arguments)
         connection = connect(args)
         return Launch(

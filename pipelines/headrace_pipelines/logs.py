@@ -11,11 +11,10 @@ from typing import Any
 
 from headrace.errors import EXIT_DONE, HeadraceError
 from headrace_pipelines.connection import FLAGS, Connection, connect, parser
-from headrace_pipelines.pods import Pod, Pods
+from headrace_pipelines.pods import Pod, Pods, namespace_of
 from headrace_pipelines.runs import ENDED, find_run
 from headrace_pipelines.watch import INTERRUPTED, PATIENCE_S, POLL_S, Pace, look, pace, pace_flags, patiently
 
-NAMESPACE = "kubeflow"
 USAGE = f"""usage: headrace logs RUN [--step NAME] [--follow] [FLAGS]
 
 Print what the steps of a run have printed, each line behind the name of its step.
@@ -50,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     at = pace(args)
     connection = connect(args)
     run = find_run(connection, args.run)
-    pods = Pods(_namespace(connection, run), str(run.run_id))
+    pods = Pods(namespace_of(connection, run), str(run.run_id))
     try:
         printed = _follow(connection, run, pods, args, at) if args.follow else _print(pods, args)
     except KeyboardInterrupt:
@@ -63,14 +62,6 @@ def main(argv: Sequence[str]) -> int:
             f"not started, skipped, or cleared away; what the back end keeps is at {connection.page(run.run_id)}",
         )
     return EXIT_DONE
-
-
-def _namespace(connection: Connection, run: Any) -> str:
-    """Where the pods of a run are: the namespace of its experiment, where there are several users."""
-    if connection.namespace:
-        return connection.namespace
-    experiment = connection.ask(lambda: connection.client.get_experiment(run.experiment_id))
-    return str(experiment.namespace or NAMESPACE)
 
 
 def _print(pods: Pods, args: argparse.Namespace) -> bool:

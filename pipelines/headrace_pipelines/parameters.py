@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from headrace.artifacts.storage import JOB
 from headrace.errors import InputError
 from headrace.options import parse_mapping
 from headrace.options.parse import arguments, convert, known_flags
@@ -51,6 +52,10 @@ def parameters(values: Mapping[str, Any], output_root: str = "") -> dict[str, An
         raise InputError(
             "--do_train is false, but the pipeline evaluates what it trains",
             "use `headrace train` to prepare data only, `headrace evaluate` to score a model",
+        )
+    if JOB in str(values.get("publish") or ""):
+        raise InputError(
+            f"--publish has {JOB} in it, which is for --store", "published models have versions of their own there"
         )
     typed: dict[str, Any] = {name: str(values.get(name) or "") for name in TEXTS}
     typed |= {name: values[name] for name in OTHERS if values.get(name) is not None}

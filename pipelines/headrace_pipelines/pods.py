@@ -1,8 +1,9 @@
-"""The pods of a run on Kubernetes, and their logs, through Kubernetes' own client."""
+"""What a run has on Kubernetes, pods with their logs and TrainJobs, through Kubernetes' own client."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import time
@@ -14,11 +15,13 @@ import yaml
 
 from headrace.errors import HeadraceError, InputError
 from headrace_pipelines.asking import CONNECT_S, REPLY_S
+from headrace_pipelines.connection import Connection
 
 T = TypeVar("T")
 RUN_LABEL = "pipeline/runid"
+TRAIN_JOBS, TRAIN_LABEL = ("trainer.kubeflow.org", "v1alpha1", "trainjobs"), "headrace.run"
 NODE = "workflows.argoproj.io/node-name"
-CONTAINER = "main"
+CONTAINER, NAMESPACE = "main", "kubeflow"
 AGAIN_S = 1.0
 _EXECUTOR = re.compile(r"\.([^.]+)\.executor(\(\d+\))?$")
 """A task's own pod, the last of `WORKFLOW.root.…TASK.executor`; a retry has its number behind it."""
@@ -31,6 +34,14 @@ class Pod:
     name: str
     step: str
     started: bool
+
+
+def namespace_of(connection: Connection, run: Any) -> str:
+    """Where the pods of a run are: the namespace of its experiment, where there are several users."""
+    if connection.namespace:
+        return connection.namespace
+    experiment = connection.ask(lambda: connection.client.get_experiment(run.experiment_id))
+    return str(experiment.namespace or NAMESPACE)
 
 
 class Pods:
@@ -48,11 +59,12 @@ class Pods:
             except (config.ConfigException, OSError, yaml.YAMLError) as error:
                 raise InputError(
                     f"no Kubernetes is configured: {_line(error)}",
-                    "logs are read from pods: set KUBECONFIG, or run this in a pod; or look at the run's page",
+                    "the back end's API has no pods: set KUBECONFIG, or run this in a pod; or look at the run's page",
                 ) from None
         settings = client.Configuration.get_default_copy()
         settings.retries = False  # urllib3's own come at once, each with a warning
         self._api, self._host = client.CoreV1Api(client.ApiClient(settings)), settings.host
+        self._custom = client.CustomObjectsApi(self._api.api_client)
 
     def of(self, step: str | None) -> list[Pod]:
         """The pods of a step, or of all of them, the oldest first. kfp's own pods are left out."""
@@ -68,6 +80,22 @@ class Pods:
                 started = item.status.phase not in (None, "Pending")
                 pods.append(Pod(name=item.metadata.name, step=node[1], started=started))
         return pods
+
+    def delete_train_jobs(self) -> list[str]:
+        """Remove the run's TrainJobs, whose pods then get SIGTERM; their names."""
+        there = (*TRAIN_JOBS[:2], self.namespace, TRAIN_JOBS[2])
+        right = "list and delete trainjobs"
+        wait = {"_request_timeout": (CONNECT_S, REPLY_S)}
+        found = self._ask(
+            lambda: self._custom.list_namespaced_custom_object(
+                *there, label_selector=f"{TRAIN_LABEL}={self._run_id}", **wait
+            ),
+            right,
+        )
+        names = [str(item["metadata"]["name"]) for item in found["items"]]
+        for name in names:
+            self._ask(functools.partial(self._custom.delete_namespaced_custom_object, *there, name, **wait), right)
+        return names
 
     def lines(self, pod: Pod, *, follow: bool, patience_s: float = 0.0) -> Generator[str, None, None]:
         """The log of a pod, with `follow` until its end; what is cut off is read on, with no line twice.
@@ -98,7 +126,7 @@ class Pods:
             )
         )  # fmt: skip
 
-    def _ask(self, call: Callable[[], T]) -> T:
+    def _ask(self, call: Callable[[], T], right: str = "list pods and get pods/log") -> T:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -108,7 +136,7 @@ class Pods:
             kind = InputError if error.status in (401, 403) else HeadraceError  # 400: its container does not run yet
             raise kind(
                 f"Kubernetes at {self._host} refused ({error.status}): {_line(error.reason)}",
-                f"reading logs needs the right to list pods and get pods/log in the namespace {self.namespace}",
+                f"this needs the right to {right} in the namespace {self.namespace}",
             ) from None
         except (HTTPError, OSError) as error:
             raise _away(self._host, error) from None

@@ -16,8 +16,12 @@ from headrace.artifacts.storage import of_job, open_store
 from headrace.errors import HeadraceError
 
 RUNS = "runs"
-SUCCEEDED, FAILED, CANCELED = "SUCCEEDED", "FAILED", "CANCELED"
-_STATES = {"COMPLETE": SUCCEEDED, "SUCCEEDED": SUCCEEDED, "CANCELED": CANCELED, "CANCELLED": CANCELED}
+_STATES = {
+    "COMPLETE": "SUCCEEDED", "SUCCEEDED": "SUCCEEDED", "FAILED": "FAILED", "CANCELED": "CANCELED",
+    "CANCELLED": "CANCELED",
+}  # fmt: skip
+UNKNOWN = "UNKNOWN"
+"""Some back ends still call the steps running when the exit handler starts (kubeflow/pipelines issue 11979)."""
 
 
 def record(status: Any, parameters: Mapping[str, Any], job: str, *, outcome: Any, summary: Any) -> str:
@@ -33,11 +37,11 @@ def record(status: Any, parameters: Mapping[str, Any], job: str, *, outcome: Any
         Path(artifact.path).write_text(text, "utf-8")
     outcome.metadata["state"] = found["state"]
     sys.stdout.write(_markdown(found))
-    place = str(parameters.get("publish") or parameters.get("store") or "")
+    place = str(parameters.get("publish") or of_job(str(parameters.get("store") or ""), job))
     if not place:
         return ""
     try:
-        store = open_store(of_job(place, job)).child(RUNS)
+        store = open_store(place).child(RUNS)
         store.write(f"{job}.json", canonical_json(found))
     except (HeadraceError, OSError) as error:
         logging.getLogger(__name__).warning("the outcome is an artifact only: %s", error)
@@ -48,7 +52,8 @@ def record(status: Any, parameters: Mapping[str, Any], job: str, *, outcome: Any
 def _outcome(status: Any, parameters: Mapping[str, Any], job: str) -> dict[str, Any]:
     return {
         "job": job,
-        "state": _STATES.get(str(status.state).upper(), FAILED),
+        "state": _STATES.get(str(status.state).upper(), UNKNOWN),
+        "back_end_state": str(status.state),
         "error": {"code": status.error_code, "message": status.error_message or ""},
         "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "parameters": dict(parameters),

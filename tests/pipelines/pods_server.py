@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -29,12 +29,19 @@ class FakePod:
 
 
 class PodsServer(Listener):
-    """Serves pods from `with` on. status: what the first `refusals` requests are refused with; 0 for none."""
+    """Serves pods, and TrainJobs (run id by name), from `with` on.
 
-    def __init__(self, namespace: str, pods: Sequence[FakePod], status: int = 0, refusals: int = 99) -> None:
+    status: what the first `refusals` requests are refused with; 0 for none.
+    """
+
+    def __init__(
+        self, namespace: str, pods: Sequence[FakePod], status: int = 0, refusals: int = 99,
+        train_jobs: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(_Handler)
         self.namespace, self.pods, self.status = namespace, list(pods), status
         self.refusals = refusals
+        self.train_jobs = dict(train_jobs or {})
         self.read: list[dict[str, list[str]]] = []
 
     def kubeconfig(self, path: Path) -> str:
@@ -53,6 +60,7 @@ class _Handler(Handler):
     def answer(self) -> None:
         owner, parts = self.owner, urlsplit(self.path)
         query, base = parse_qs(parts.query), f"/api/v1/namespaces/{self.owner.namespace}/pods"
+        jobs = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{owner.namespace}/trainjobs"
         name = parts.path.removeprefix(base).strip("/").removesuffix("/log")
         pod = next((p for p in owner.pods if p.name == name), None)
         if owner.status and owner.refusals > 0:
@@ -63,6 +71,14 @@ class _Handler(Handler):
             assert label == "pipeline/runid"
             items = [_item(p) for p in owner.pods if p.run_id == run_id]
             self._send(200, json.dumps({"kind": "PodList", "apiVersion": "v1", "items": items}).encode())
+        elif parts.path == jobs:
+            label, _, run_id = query["labelSelector"][0].partition("=")
+            assert label == "headrace.run"
+            items = [{"metadata": {"name": n}} for n, of in owner.train_jobs.items() if of == run_id]
+            self._send(200, json.dumps({"kind": "TrainJobList", "items": items}).encode())
+        elif parts.path.startswith(f"{jobs}/") and self.command == "DELETE":
+            del owner.train_jobs[parts.path.removeprefix(f"{jobs}/")]
+            self._send(200, b'{"kind": "Status", "status": "Success"}')
         elif pod is not None and parts.path == f"{base}/{name}/log":
             owner.read.append(query)
             self._log(pod)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from headrace_pipelines.__main__ import main
 from tests.pipelines.kfp_server import RESET, Fault, KfpServer
+from tests.pipelines.pods_server import PodsServer
 
 pytestmark = pytest.mark.usefixtures("alone")
 ErrorOf = Callable[..., tuple[int, str]]
@@ -83,3 +85,42 @@ def test_not_waiting(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_that_is_not_there(error_of: ErrorOf) -> None:
     with KfpServer() as server:
         assert error_of("cancel", "mine", "--host", server.url)[0] == 2
+
+
+def on_nodes(server: KfpServer, nodes: int = 4) -> str:
+    given = {"runtime_config": {"parameters": {"num_nodes": nodes}}}
+    return server.add_run("mine", experiment_id=server.add_experiment("any"), **given)
+
+
+def test_the_train_job_of_a_run_on_several_nodes_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpServer(canceled=["CANCELING", "CANCELED"]) as server:
+        run_id = on_nodes(server)
+        with PodsServer("kubeflow", [], train_jobs={"headrace-train-1": run_id, "another": "run-9"}) as cluster:
+            monkeypatch.setenv("KUBECONFIG", cluster.kubeconfig(tmp_path / "config"))
+            assert main(["cancel", "mine", "--host", server.url, *FAST]) == 0
+            assert cluster.train_jobs == {"another": "run-9"}
+            assert main(["cancel", "mine", "--host", server.url, *FAST]) == 0  # nothing left to delete
+    assert "deleted    TrainJob headrace-train-1" in capsys.readouterr().out
+
+
+def test_without_a_way_to_kubernetes_the_command_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with KfpServer(canceled=["CANCELED"]) as server:
+        run_id = on_nodes(server)
+        assert main(["cancel", "mine", "--host", server.url, *FAST]) == 0
+    said = capsys.readouterr().err
+    assert f"kubectl -n kubeflow delete trainjob -l headrace.run={run_id}" in said and "no Kubernetes" in said
+
+
+def test_a_run_on_one_node_needs_no_kubernetes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with KfpServer(canceled=["CANCELED"]) as server:
+        on_nodes(server, 1)
+        assert main(["cancel", "mine", "--host", server.url, *FAST]) == 0
+    assert "kubectl" not in capsys.readouterr().err

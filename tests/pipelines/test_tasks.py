@@ -47,7 +47,8 @@ def test_the_outcome_says_what_was_asked_and_how_it_ended(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("state", "expected"), [("COMPLETE", "SUCCEEDED"), ("FAILED", "FAILED"), ("CANCELLED", "CANCELED"), ("", "FAILED")]
+    ("state", "expected"),
+    [("COMPLETE", "SUCCEEDED"), ("FAILED", "FAILED"), ("CANCELLED", "CANCELED"), ("RUNNING", "UNKNOWN")],
 )
 def test_back_ends_call_states_by_several_names(state: str, expected: str, tmp_path: Path) -> None:
     _, made = recorded(tmp_path, state, "train\nfailed")

@@ -91,7 +91,8 @@ def terminal(store: Store | None, job: str) -> Iterator[None]:
     if store.exists(TERMINAL):
         noted = parse_json(store.read(TERMINAL), f"{store.uri}/{TERMINAL}")
         if noted["job"] == job:
-            raise InputError(f"an earlier attempt failed for good: {noted['error']}", noted["remedy"])
+            remedy = "; then ".join(filter(None, (noted["remedy"], "submit the run anew: its retries all end here")))
+            raise InputError(f"an earlier attempt failed for good: {noted['error']}", remedy)
         store.delete(TERMINAL)
     try:
         yield

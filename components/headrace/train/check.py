@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.artifacts.storage import of_job
 from headrace.errors import InputError
 from headrace.inputs import block_size, open_encoder, open_limits, required, required_steps, small_files
 from headrace.options import Options, training_value
@@ -41,6 +42,7 @@ def check(options: Options) -> Checked:
     for name, remedy in REFUSED.items():
         if options.training.get(name):
             raise InputError(f"--{name} is not offered", remedy)
+    of_job(options.train.store or "", "")
     wanted = _wanted(options)
     _check_numbers(options)
     _check_compiler(options)

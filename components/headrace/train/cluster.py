@@ -101,6 +101,8 @@ class Cluster:
         except RuntimeError as error:
             if _status(error) == 404 and str(error).startswith("Failed to get TrainJob"):
                 raise Gone(name) from error
+            if _status(error) == 404:  # the SDK asks for the runtime too, which may be away for a moment
+                raise HeadraceError(f"TrainJob {name} cannot be looked at: {_told(error)}", "try again") from None
             raise
 
     def create(self, wanted: Wanted) -> bool:

@@ -63,6 +63,8 @@ def _train(folder: Store, scratch: Path, output_dir: Path) -> int:
             if first:  # it alone looks at the source
                 folder.download_file(name, scratch / name)
     if first:
+        for place in (folder, LocalStore(output_dir)):  # of an earlier start, or of another run in the same store
+            place.delete(OUTCOME)
         ready(output_dir)
         if not (output_dir / COMMIT).is_file():
             folder.download_file(FINDINGS, output_dir / FINDINGS)

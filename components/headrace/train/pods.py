@@ -55,6 +55,8 @@ class Pods:
     volumes: list[dict[str, str]] = field(default_factory=list)
     """claim, path."""
     env: dict[str, str] = field(default_factory=dict)
+    image: str = ""
+    """Of the pods; by default the one that the step itself runs in."""
     runtime: str = "torch-distributed"
     """A TrainingRuntime of the namespace, or else a ClusterTrainingRuntime."""
     timeout_s: int = 0
@@ -125,7 +127,7 @@ class Pods:
             source = {"secret": {"secretName": secret, "optional": True, "items": items}}
             found.append((source, f"{SECRETS}/{secret}", True))
         for secret, path in self.secret_files.items():
-            found.append(({"secret": {"secretName": secret}}, path, True))
+            found.append(({"secret": {"secretName": secret, "optional": True}}, path, True))
         for volume in self.volumes:
             found.append(({"persistentVolumeClaim": {"claimName": volume["claim"]}}, volume["path"], False))
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from headrace.train.attendant import attend, terminal
 from headrace.train.cluster import Cluster, Wanted
 from headrace.train.node import FINDINGS, INPUTS, job_folder
 from headrace.train.pods import Pods
+
+log = logging.getLogger(__name__)
 
 RESULTS = "train_results.json"
 
@@ -89,6 +92,11 @@ def _on_nodes(
     """Train as a TrainJob, which leaves the model in the store; `train_results.json`."""
     if not options.train.store:
         raise InputError("a training on several nodes has no store", "name one that all pods see: store=gs://…")
+    if not pods.launcher and pods.accelerators:
+        log.warning(
+            "this pod keeps its %d %s while the TrainJob trains: the pipeline was compiled for one node",
+            pods.accelerators, pods.accelerator,
+        )  # fmt: skip
     store = open_store(options.train.store)
     trainjob.require_common(store, pods)
     store.check_writable()
@@ -99,7 +107,7 @@ def _on_nodes(
     wanted = Wanted(
         name=trainjob.name_of(job, store, flags), store=store.uri, nodes=options.train.num_nodes,
         processes=pods.processes(options.train.nproc_per_node),
-        image=os.environ.get("HEADRACE_IMAGE") or image("train"), run=job, pods=pods,
+        image=pods.image or os.environ.get("HEADRACE_IMAGE") or image("train"), run=job, pods=pods,
     )  # fmt: skip
     with terminal(store, job):
         trainjob.put(job_folder(store, wanted.name), flags, inputs, findings)

@@ -153,6 +153,7 @@ def _take(cluster: Cluster, store: Store, folder: Store, wanted: Wanted) -> bool
         job = cluster.patiently(lambda: cluster.find(name))
         if job.status != FAILED and (job.status != COMPLETE or store.exists(REFERENCE)):
             log.info("going on with TrainJob %s, which is %s", name, job.status)
+            cluster.own(name)  # whoever made it may have been killed before that
             return False
         log.info("TrainJob %s of an earlier attempt is %s; it is replaced", name, job.status)
         cluster.remove(name)
