@@ -11,36 +11,54 @@ from headrace import images
 from headrace.evaluate.component import evaluate
 from headrace.train.component import train
 from headrace.validate.component import pin, validate
-from headrace_pipelines.cluster import KFP, Cluster, equip, launcher, pods
+from headrace_pipelines.cluster import KFP, Cluster, Pod, equip, launcher, pods
 from headrace_pipelines.tasks import record, refuse
 
 NO_GO = "no-go"
 REFUSED = "refused"
 
 
+class _Outfit:
+    """What each task of the DAG gets besides its inputs. cluster: None for a run on this machine."""
+
+    def __init__(self, cluster: Cluster | None, target: str, several_nodes: bool) -> None:
+        self._cluster, self._target, self._several_nodes = cluster, target, several_nodes
+
+    def ready(self, task: dsl.PipelineTask, step: str = "", *, cached: bool = False) -> dsl.PipelineTask:
+        """The task with its caching, its image's tag and, on a cluster, the pod of its step; "" for a small one."""
+        task.set_caching_options(cached)
+        task.set_env_variable(images.EXPECTED, images.tag())
+        if self._cluster is not None:
+            equip(task, self._pod(self._cluster, step), self._target)
+        return task
+
+    def _pod(self, cluster: Cluster, step: str) -> Pod:
+        if step == "train" and self._several_nodes:
+            return launcher(cluster["train"], cluster["validate"])
+        return cluster[step] if step else launcher(cluster["validate"])
+
+    def end_refused(self, reason: Any) -> None:
+        """A failing task, which is not tried again."""
+        task = self.ready(refuse(reason=reason))
+        if self._cluster is not None:
+            task.set_retry(0)
+
+    def nodes(self) -> dict[str, Any]:
+        """What the pods of a TrainJob get; nothing where there can be none."""
+        if self._cluster is None or self._target != KFP:
+            return {}
+        return {**pods(self._cluster["train"]), "launcher": self._several_nodes}
+
+
 def make_pipeline(cluster: Cluster | None = None, target: str = KFP, *, several_nodes: bool = False) -> Any:
     """The DAG as a kfp pipeline, its tasks equipped for a cluster; without one as it runs on this machine.
 
     several_nodes: the train task's own pod is small; a TrainJob gets what the cluster has for it, on each node.
-
     Only validate may be answered from the cache, and only while `pin` finds the same files and tokenizer: a name may
     hold other data tomorrow.
     """
-
-    def ready(task: dsl.PipelineTask, step: str = "", *, cached: bool = False) -> dsl.PipelineTask:
-        task.set_caching_options(cached)
-        task.set_env_variable(images.EXPECTED, images.tag())
-        if cluster is not None:
-            pod = cluster[step or "validate"]
-            equip(task, launcher(pod) if not step or (step == "train" and several_nodes) else pod, target)
-        return task
-
-    node = {**pods(cluster["train"]), "launcher": several_nodes} if cluster is not None and target == KFP else {}
-
-    def end_refused(reason: Any) -> None:
-        task = ready(refuse(reason=reason))
-        if cluster is not None:
-            task.set_retry(0)
+    outfit = _Outfit(cluster, target, several_nodes)
+    ready = outfit.ready
 
     @dsl.pipeline(
         name="headrace", description="Validate a stream of documents, train a language model on it, publish it."
@@ -97,7 +115,7 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP, *, several_
                 cached=True,
             )
             with dsl.If(looked.outputs["verdict"] == NO_GO, name="no-go"):
-                end_refused(looked.outputs["reason"])
+                outfit.end_refused(looked.outputs["reason"])
             with dsl.Else(name="go"):
                 trained = train(
                     model_name_or_path=model_name_or_path,
@@ -109,7 +127,7 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP, *, several_
                     job=job,
                     num_nodes=num_nodes,
                     nproc_per_node=nproc_per_node,
-                    pods=node,
+                    pods=outfit.nodes(),
                     **data,
                 )
                 ready(trained, "train")
@@ -124,7 +142,7 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP, *, several_
                 )
                 ready(scored, "evaluate")
                 with dsl.If(scored.outputs["gate"] == REFUSED, name="refused"):
-                    end_refused(scored.outputs["reason"])
+                    outfit.end_refused(scored.outputs["reason"])
                 with dsl.Else(name="passed"):
                     # The published model as an artifact of the back end's lineage; nothing is copied.
                     promoted = dsl.importer(

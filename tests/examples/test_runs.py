@@ -46,7 +46,8 @@ def compiled(folder: Path, *flags: str) -> dict[str, Any]:
 def test_it_compiles_with_all_that_it_says(name: str, tmp_path: Path) -> None:
     path = EXAMPLES / f"{name}.yaml"
     says = yaml.safe_load(path.read_text("utf-8"))
-    defaults = compiled(tmp_path, "--config", str(path))
+    (tmp_path / "cluster.yaml").write_text("{accelerators: 8}")
+    defaults = compiled(tmp_path, "--config", str(path), "--cluster", str(tmp_path / "cluster.yaml"))
     found = {**defaults["arguments"], **defaults}
     assert {flag: found.get(flag) for flag in says} == says
 

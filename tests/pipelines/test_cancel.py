@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_a_run_that_is_not_there(error_of: ErrorOf) -> None:
 
 
 def on_nodes(server: KfpServer, nodes: int = 4) -> str:
-    given = {"runtime_config": {"parameters": {"num_nodes": nodes}}}
+    given: dict[str, Any] = {"runtime_config": {"parameters": {"num_nodes": nodes}}}
     return server.add_run("mine", experiment_id=server.add_experiment("any"), **given)
 
 

@@ -13,7 +13,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from headrace.errors import InputError
 from headrace.train.pods import Pods
 from headrace_pipelines.__main__ import main
-from headrace_pipelines.cluster import STEPS, Pod, default_cluster, read_cluster
+from headrace_pipelines.cluster import STEPS, Pod, default_cluster, launcher, read_cluster
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cluster.yaml"
 EVERYTHING = """
@@ -120,6 +120,20 @@ def test_on_several_nodes_each_gets_what_one_pod_would_and_the_step_little(tmp_p
     defaults = {n: p.get("defaultValue") for n, p in spec["root"]["inputDefinitions"]["parameters"].items()}
     assert (defaults["num_nodes"], defaults["nproc_per_node"]) == (4, 2)
     assert defaults["arguments"]["world_size"] == 8
+
+
+def test_more_processes_than_gpus_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["compile", "-o", str(tmp_path / "p.yaml"), "--nproc_per_node", "8"]
+    assert main(flags) == 2
+    assert "--nproc_per_node is 8, and the train step gets 1 nvidia.com/gpu" in capsys.readouterr().err
+    (tmp_path / "cluster.yaml").write_text("{accelerators: 0}")
+    assert main([*flags, "--cluster", str(tmp_path / "cluster.yaml")]) == 0  # on CPUs any number goes
+
+
+def test_the_pod_that_waits_for_a_train_job_stays_off_the_gpu_nodes(tmp_path: Path) -> None:
+    train = launcher(read_cluster(EXAMPLE)["train"], read_cluster(EXAMPLE)["validate"])
+    assert (train.node_selector, train.tolerations, train.accelerators) == ({}, [], 0)
+    assert train.retries == 5 and train.secrets == default_cluster()["train"].secrets
 
 
 def test_secrets_go_only_where_they_are_used(tmp_path: Path) -> None:
