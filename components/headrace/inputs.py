@@ -21,6 +21,7 @@ from headrace.stream.documents import Reader
 from headrace.stream.duplicates import Duplicates
 from headrace.stream.feed import Choice, TextFeed
 from headrace.stream.filters import Filter, columns_of
+from headrace.stream.footers import default_folder
 from headrace.stream.heldout import DEFAULT_DOCUMENTS, HeldOut
 from headrace.stream.manifest import Manifest
 from headrace.stream.order import COUNTED_FILES, SEGMENT_FILES, default_lanes
@@ -165,7 +166,14 @@ def _reading(options: Options, progress: Progress | None) -> dict[str, Any]:
         "threads": max(shards.THREADS, options.dataset.dataset_num_proc),
         "deadline_s": options.dataset.read_deadline_s,
         "progress": tell,
+        "kept": _kept_footers(options.validate.manifest_cache),
     }
+
+
+def _kept_footers(named: str | None) -> Path | None:
+    if named is None:
+        return default_folder()
+    return None if named == "none" else Path(named).expanduser()
 
 
 def open_reader(options: Options, manifest: Manifest) -> Reader:

@@ -11,7 +11,8 @@ from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
 from headrace.validate import signs
 from headrace.validate.estimates import distribution, whole_tokens
 from headrace.validate.findings import Finding, Severity, Thresholds, verdict
-from headrace.validate.scan import GroupSums, Scan, spread
+from headrace.validate.sample import spread
+from headrace.validate.scan import GroupSums, Scan
 from headrace.validate.summary import markdown
 
 
@@ -150,6 +151,7 @@ def test_markdown_shows_names_as_they_are() -> None:
         "tokenizer": {"name": "t|x"},
         "heldout": None,
         "plan": None,
+        "measured": {"rank_tokens_per_s": None, "slower": "encoding"},
         "dataset": {"name": "a*b", "config": "", "split": "train", "revision": "", "files": 1, "row_groups": 1}
         | {"rows": 1, "text_bytes": 5},
         "facts": looked | dict.fromkeys(("nulls", "blanks", "duplicates", "damaged"), 0),

@@ -93,11 +93,16 @@ def test_the_page_holds_nothing_foreign_and_escapes_what_it_shows(validate: Vali
 def test_progress_is_left_for_watchers(validate: Validate) -> None:
     result = validate(CORPUS, "--heldout_fraction", "0.1")
     progress = json.loads((result.folder / "progress.json").read_text())
-    assert progress["phase"] == "held-out slice" and progress["done"] == progress["total"]
+    assert progress["phase"] == "documents" and progress["done"] == progress["total"]
 
 
 def test_the_same_twice(validate: Validate, tmp_path: Path) -> None:
     first = validate(CORPUS, "--heldout_fraction", "0.1", output=tmp_path / "a")
     second = validate(CORPUS, "--heldout_fraction", "0.1", output=tmp_path / "b")
-    for name in ("report.json", "report.html", "report.md", "manifest.json", "heldout.parquet"):
+    for name in ("manifest.json", "heldout.parquet"):
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
+    # How fast this machine was is the one thing that differs.
+    for result in (first, second):
+        assert result.report is not None and result.report.pop("measured")
+        result.report["findings"] = [f for f in result.report["findings"] if f["code"] != "stream-rate"]
+    assert first.report == second.report

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.validate import forecast
 from tests.validate.conftest import CORPUS, MODEL, Result, texts
 
 Validate = Callable[..., Result]
@@ -190,6 +191,8 @@ def test_world_sizes(ranks: int, severity: str | None, validate: Validate, datas
         (("--dataset_block_size", "257"), "--dataset_block_size is 257; the model takes at most 256"),
         (("--dataset_train_split", "trian"), "has no split 'trian' (nearest: train)"),
         (("--dataset_revison", "x"), "nearest: dataset_revision"),
+        (("--validate_thresholds", '{"warn_wastd": 0.1}'), "has no 'warn_wastd' (nearest: warn_wasted"),
+        (("--validate_thresholds", "{warn"), "--validate_thresholds wants a JSON object"),
         (("--tokenizer", "/nowhere/at/all"), "there is no model folder /nowhere/at/all"),
     ],
 )
@@ -207,6 +210,34 @@ def test_neither_model_nor_tokenizer(validate: Validate) -> None:
 def test_a_tokenizer_alone_is_enough(validate: Validate) -> None:
     result = validate(CORPUS, "--tokenizer", MODEL, "--heldout_fraction", "0.1", model=False)
     assert result.code == 0 and result.report is not None and result.report["plan"]["block"] == 8192
+
+
+def test_thresholds_move_the_verdict(validate: Validate, dataset: Dataset) -> None:
+    name = dataset([*texts(92), *[None] * 8])
+    assert validate(name).report["verdict"] == "warn"  # type: ignore[index]
+    assert validate(name, "--validate_thresholds", '{"warn_wasted": 0.1}').report["verdict"] == "go"  # type: ignore[index]
+    strict = validate(name, "--validate_thresholds", '{"no_go_wasted": 0.05}')
+    assert strict.code == 3 and strict.report is not None and strict.report["thresholds"]["no_go_wasted"] == 0.05
+
+
+def test_a_forecast_of_stalls(validate: Validate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "LEAST_S", 0.0)
+    slice_ = ("--heldout_fraction", "0.1")
+    plain = validate(CORPUS, *slice_).finding("stream-rate")
+    assert plain["evidence"]["rank_tokens_per_s"] > 0 and "--gpu_tokens_per_s" in plain["remedy"]
+    enough = validate(CORPUS, *slice_, "--gpu_tokens_per_s", "1").finding("stream-rate")
+    assert enough["evidence"]["needed_tokens_per_s"] == 1 and not enough["remedy"]
+    starving = validate(CORPUS, *slice_, "--gpu_tokens_per_s", "1e12")
+    assert starving.code == 0 and starving.finding("stall")["severity"] == "info" and not starving.codes
+    assert starving.finding("stall")["evidence"]["waiting"] > 0.99
+    limit = ("--validate_thresholds", '{"warn_stall": 0.1}')
+    assert validate(CORPUS, *slice_, "--gpu_tokens_per_s", "1e12", *limit).codes == {"stall"}
+
+
+def test_more_workers_than_lanes(validate: Validate) -> None:
+    flags = ("--heldout_fraction", "0.1", "--world_size", "4", "--dataloader_num_workers", "8")
+    finding = validate(CORPUS, *flags, "--lanes", "8", "--global_batch_size", "8").finding("idle-workers")
+    assert finding["evidence"] == {"workers": 8, "lanes_per_rank": 2, "world_size": 4}
 
 
 def test_a_tokenizer_beyond_the_vocabulary(validate: Validate, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.artifacts.report_format import short
+from headrace.artifacts.report_format import percent, short
 
 # matplotlib wants real colours; each of these stands for a CSS variable of the page and is swapped for it afterwards.
 _STAND_IN = {
@@ -98,7 +98,27 @@ def histogram(
     return _svg(picture, draw, x_label, y_label)
 
 
-def _svg(picture: Picture, draw: Any, x_label: str, y_label: str) -> str:
+def bars(picture: Picture, names: Sequence[str], shares: Sequence[float]) -> str:
+    """An SVG element with one horizontal bar a name, the first at the top; shares from 0 to 1, written beside it."""
+
+    def draw(axes: Any) -> None:
+        places = range(len(names))
+        axes.barh(
+            places, shares, height=0.62,
+            color=_STAND_IN["train"], alpha=0.75, edgecolor=_STAND_IN["train"], linewidth=0.6,
+        )  # fmt: skip
+        for place, share in zip(places, shares, strict=True):
+            axes.text(share, place, f" {percent(share)}", va="center", ha="left", color=_STAND_IN["muted"])
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.grid(visible=False)
+        axes.set_xlim(0, max(shares) * 1.25)
+        axes.set_xticks([])
+        axes.set_yticks(list(places), [n.replace("$", r"\$") for n in names])
+
+    return _svg(picture, draw, "", "", ticks=False)
+
+
+def _svg(picture: Picture, draw: Any, x_label: str, y_label: str, *, ticks: bool = True) -> str:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -119,7 +139,8 @@ def _svg(picture: Picture, draw: Any, x_label: str, y_label: str) -> str:
         axes = figure.add_subplot()
         _dress(axes, x_label, y_label)
         draw(axes)
-        _ticks(axes)
+        if ticks:
+            _ticks(axes)
         out = io.StringIO()
         canvas: Any = FigureCanvasSVG(figure)
         canvas.print_svg(out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

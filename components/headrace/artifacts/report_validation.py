@@ -37,7 +37,10 @@ def page(title: str, validation: Mapping[str, Any]) -> dict[str, Any]:
 
     word = str(validation.get("verdict", ""))
     figures = [{**f, "svg": Markup(f["svg"])} for f in _figures(validation.get("histograms") or {})]
+    columns = [{**f, "svg": Markup(f["svg"])} for f in _column_figures(validation.get("columns") or {})]
     sections = [("findings", "Findings"), ("facts", "Facts")]
+    if columns:
+        sections.insert(1, ("columns", "Other columns"))
     if figures:
         sections.insert(1, ("documents", "Documents"))
     return {
@@ -49,6 +52,7 @@ def page(title: str, validation: Mapping[str, Any]) -> dict[str, Any]:
         "tiles": _tiles(validation),
         "findings": findings(validation.get("findings") or ()),
         "charts": figures,
+        "columns": columns,
         "facts": _facts(validation),
     }
 
@@ -72,6 +76,7 @@ def findings(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "code": str(f.get("code", "")),
             "severity": str(f.get("severity", "info")),
             "message": str(f.get("message", "")),
+            "consequence": str(f.get("consequence") or ""),
             "remedy": str(f.get("remedy") or ""),
             "evidence": [row(name, value, code=True) for name, value in _evidence(f.get("evidence"))],
         }
@@ -147,6 +152,32 @@ def _figures(histograms: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def _column_figures(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A chart a column: shares of a category's commonest values, or a histogram of numbers."""
+    found = []
+    for number, (name, column) in enumerate(columns.items()):
+        nulls = f"; {show.count(column['nulls'])} of {show.count(column['rows'])} rows are null"
+        nulls = nulls if column["nulls"] else ""
+        if column["kind"] == "category":
+            total = sum(n for _, n in column["values"]) + column["other"]
+            shares = [(str(value), n / total) for value, n in column["values"]]
+            how = f"{show.count(column['different'])} values{nulls}" if column["different"] > 1 else f"one value{nulls}"
+            text = ", ".join(f"{value}: {show.percent(share)}" for value, share in shares)
+            height = 30 + 26 * len(shares)
+            picture = charts.Picture(name=f"column-{number}", title=name, description=text, height=height)
+            svg = charts.bars(picture, [v for v, _ in shares], [s for _, s in shares])
+        else:
+            how = f"median {show.significant(column['p50'])}{nulls}"
+            text = (
+                f"From {show.significant(column['least'])} to {show.significant(column['most'])}; nine of ten between "
+                f"{show.significant(column['p5'])} and {show.significant(column['p95'])}; {how}."
+            )
+            picture = charts.Picture(name=f"column-{number}", title=name, description=text)
+            svg = charts.histogram(picture, column["edges"], column["counts"], x_label=name, y_label="rows")
+        found.append({"title": name, "how": how, "key": [], "svg": svg, "narrow": ""})
+    return found
+
+
 def _facts(validation: Mapping[str, Any]) -> list[dict[str, Any]]:
     data, facts = validation.get("dataset") or {}, validation.get("facts") or {}
     looked, estimates = facts.get("looked_at") or {}, validation.get("estimates") or {}
@@ -164,7 +195,10 @@ def _facts(validation: Mapping[str, Any]) -> list[dict[str, Any]]:
         row("Blank rows", show.count(facts.get("blanks"))),
         row("Exact copies", show.count(facts.get("duplicates"))),
         row("Damaged text", show.count(facts.get("damaged")), note="control or replacement characters, mojibake"),
+        row("Signs of personal data, secrets", show.plain(facts.get("private") or None), note="matches, by kind"),
         row("Tokenizer", tokenizer.get("name")),
+        row("Unknown tokens", show.count(facts.get("unknown_tokens"))),
+        row("Vocabulary used", _of(facts.get("vocabulary_used"), tokenizer.get("size"))),
         row("Tokens a document", show.significant(estimates.get("tokens_per_document"))),
         row("Longest document", f"{show.count(facts.get('longest_tokens'))} tokens" if facts.get("tokens") else ""),
         row("Tokens a block", show.count(plan.get("block"))),
@@ -172,8 +206,36 @@ def _facts(validation: Mapping[str, Any]) -> list[dict[str, Any]]:
         row("Global batch", show.count(plan.get("global_batch"))),
         row("Steps an epoch", show.count(estimates.get("steps_per_epoch"))),
     ]
-    columns = [("The dataset", known(left)), ("What was found", known(right))]
+    columns = [
+        ("The dataset", known(left)),
+        ("Reading and speed", known(_reading(validation))),
+        ("What was found", known(right)),
+    ]
     return [{"caption": caption, "rows": rows} for caption, rows in columns if rows]
+
+
+def _of(n: object, whole: object) -> str:
+    return show.DASH if show.number(n) is None else f"{show.count(n)} of {show.count(whole)}"
+
+
+def _reading(validation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    reading, rates = validation.get("reading") or {}, validation.get("measured") or {}
+    overlap = (validation.get("facts") or {}).get("overlap") or {}
+    spilled = reading.get("spilled_bytes")
+    return [
+        row("Reads, one thread", _rate(rates.get("read_tokens_per_s"), "tokens/s")),
+        row("Encodes, one core", _rate(rates.get("encoded_tokens_per_s"), "tokens/s"), note=str(rates.get("encoder"))),
+        row("A rank gets", _rate(rates.get("rank_tokens_per_s"), "tokens/s"), note=f"limited by {rates.get('slower')}"),
+        row("Lanes a rank", show.count(reading.get("lanes_per_rank"))),
+        row("Memory of the stream, a rank", show.size(reading.get("memory_bytes")), note="at most"),
+        row("Fetched for a byte of text", show.significant(reading.get("fetched_per_text_byte")), note="bytes at most"),
+        row("Written to scratch", show.size(spilled) if spilled else "", note="of the first segment"),
+        row("Held-out text seen in training", show.percent(overlap.get("mean")), note="mean share of 13-grams"),
+    ]
+
+
+def _rate(value: object, unit: str) -> str:
+    return show.DASH if show.number(value) is None else f"{show.short(value)} {unit}"
 
 
 def dataset_rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:

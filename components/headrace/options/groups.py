@@ -82,6 +82,18 @@ class ValidateOptions:
     world_size: int | None = option(None, "ranks the training will have, checked against the lanes")
     validate_rows: int = option(20_000, "rows looked at closely, spread over the whole stream")
     validate_bytes: int = option(256 << 20, "text bytes looked at closely, at most")
+    validate_s: float = option(600.0, "seconds after which no more rows are looked at closely")
+    validate_thresholds: dict[str, Any] | None = option(
+        None, "limits of the verdict by name, such as '{\"warn_wasted\": 0.1}'; docs/validation.md lists them"
+    )
+    gpu_tokens_per_s: float | None = option(
+        None, "tokens a second that one GPU trains, for a forecast of whether the stream keeps up"
+    )
+    manifest_cache: str | None = option(
+        None,
+        "folder that keeps the footers already read, so that a survey of many files goes on where it was stopped "
+        "(default: headrace/footers in the user's cache folder; none: keep nothing)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from headrace.stream.manifest import ManifestFile
 TAIL_BYTES = 64 << 10
 """Read at once at the end of a file: most footers are shorter."""
 SEQUENTIAL_BYTES = 4 << 20
-_TAIL = "tail:"
+TAIL = "tail:"
+"""What the etag of a file begins with that is named by its last bytes alone."""
 _PINNED = re.compile(r"hf://.*@[0-9a-f]{40}/")
 _ASKING = threading.Lock()
 ANEW = "the source changed: restore it, or start a new run on a new manifest"
@@ -31,23 +32,26 @@ def open_file(uri: str, size: int | None = None, *, sequential: bool = False) ->
 
     `size`, where it is known, saves a server of plain HTTP the question, and the Hub a listing of the folder.
     """
-    import fsspec
-
-    pinned = _PINNED.match(uri) is not None
-    fs, path = _pinned(uri) if pinned else fsspec.core.url_to_fs(uri)
+    fs, path = filesystem_of(uri)
     how: dict[str, Any] = {}
     if "file" not in fs.protocol:
         how = {"cache_type": "readahead", "block_size": SEQUENTIAL_BYTES} if sequential else {"cache_type": "none"}
-    if size is not None and (pinned or "http" in fs.protocol):
+    if size is not None and ("http" in fs.protocol or _PINNED.match(uri)):
         how["size"] = size
     return fs.open(path, "rb", **how)
 
 
-def _pinned(uri: str) -> tuple[Any, str]:
-    """The Hub's file system, the same for all threads, and a path in it.
+def filesystem_of(uri: str) -> tuple[Any, str]:
+    """The file system of a file, and its path there; of the Hub's one for all threads.
 
-    By itself each thread has one of its own, which asks the Hub anew whether the commit is there.
+    By itself each thread has one of its own, which asks the Hub anew whether the commit is there, and holds a copy of
+    every listing.
     """
+    if not uri.startswith("hf://"):
+        import fsspec
+
+        found: tuple[Any, str] = fsspec.core.url_to_fs(uri)
+        return found
     from huggingface_hub import constants
 
     with _ASKING:
@@ -90,7 +94,7 @@ def etag_of(info: Mapping[str, Any]) -> str:
 
 def tail_etag(raw: Any) -> str:
     """What names the content of a file whose store does not: a digest of its last bytes."""
-    return _TAIL + hashlib.sha256(tail_of(raw)).hexdigest()[:32]
+    return TAIL + hashlib.sha256(tail_of(raw)).hexdigest()[:32]
 
 
 def check(file: ManifestFile, raw: Any) -> None:
@@ -98,7 +102,7 @@ def check(file: ManifestFile, raw: Any) -> None:
     size = raw.seek(0, 2)
     if size != file.size:
         raise ChangedSource(f"{file.uri} has {size} bytes; the manifest froze {file.size}", ANEW)
-    found = tail_etag(raw) if file.etag.startswith(_TAIL) else _etag_now(file)
+    found = tail_etag(raw) if file.etag.startswith(TAIL) else _etag_now(file)
     if file.etag and found and found != file.etag:
         raise ChangedSource(
             f"{file.uri} was written anew: its etag is {found[:24]}; the manifest froze {file.etag[:24]}", ANEW

@@ -46,6 +46,11 @@ class JsonLinesShard:
                 if column not in names:
                     raise no_column(column, names)
 
+    def stored(self, row_group: int, columns: int) -> int:
+        """Bytes of the lines of a row group, whatever columns are wanted of them."""
+        ends = [*(g.offset for g in self.row_groups[1:]), self._file.size]
+        return self._file.size if self._whole else ends[row_group] - self.row_groups[row_group].offset
+
     def close(self) -> None:
         """Nothing stays open."""
 
@@ -89,7 +94,7 @@ class JsonLinesShard:
             names = names or _names(block)
             groups.append(RowGroup(table.num_rows, max(1, pc.sum(pc.binary_length(text)).as_py() or 0), offset))
             offset, line = offset + len(block), line + block.count(b"\n")
-        if groups and not there and self._columns[0] not in names:
+        if any(g.rows for g in groups) and not there and self._columns[0] not in names:
             raise no_column(self._columns[0], names)
         if self._whole and groups:
             groups = [RowGroup(sum(g.rows for g in groups), sum(g.text_bytes for g in groups))]

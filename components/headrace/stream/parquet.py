@@ -62,6 +62,15 @@ class ParquetShard:
         if self._unfit is not None:
             raise self._unfit
 
+    def stored(self, row_group: int, columns: int) -> int:
+        """Compressed bytes of the first so many wanted columns of a row group."""
+        if self._chunks is not None:
+            return Chunk(*self._chunks[row_group].tolist()).compressed
+        group = self._of(row_group)[0].row_group(row_group)
+        chunks = (group.column(i) for i in range(group.num_columns))
+        wanted = set(self._columns[:columns])
+        return sum(c.total_compressed_size for c in chunks if c.path_in_schema.split(".")[0] in wanted)
+
     def table(self, row_group: int) -> pa.Table:
         """The columns of one row group."""
         with self._turn:

@@ -41,6 +41,9 @@ class Shard(Protocol):
     def fits(self) -> None:
         """Unfit when it lacks a column, or the first one holds no text."""
 
+    def stored(self, row_group: int, columns: int) -> int:
+        """Bytes of the file that reading its first so many wanted columns of a row group takes."""
+
     def close(self) -> None:
         """Close it; nothing may be read after that."""
 

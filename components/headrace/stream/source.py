@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import HeadraceError, InputError
-from headrace.stream.files import etag_of, open_file, tail_etag
+from headrace.stream.files import etag_of, filesystem_of, open_file, tail_etag
 from headrace.stream.retry import chain, connection_error
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ def resolve(name: str, *, config: str | None = None, revision: str | None = None
     elif Path(name).is_file() or any(c in name for c in "*?["):
         found = _uris(str(Path(name).absolute()), split, shown=name)
     elif Path(name).is_dir():
+        _check_links(Path(name))
         found = _built(str(Path(name).absolute()), config, None, split)
     elif name.startswith(("/", "./", "../", "~")) or name.endswith(".parquet") or _misspelt(name):
         raise InputError(
@@ -93,6 +94,15 @@ def resolve(name: str, *, config: str | None = None, revision: str | None = None
         )
     files = tuple(sorted(found.files, key=lambda f: f.path))
     return Source(name, found.config, split, found.revision, files, found.format, found.options)
+
+
+def _check_links(folder: Path) -> None:
+    """InputError for a link to nothing that is named like data: resolvers pass over it without a word."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.exists() and set(path.suffixes) & {*FORMATS, ".gz", ".zst"}:
+            raise InputError(
+                f"{path} links to {path.readlink()}, where there is nothing", "mend the link, or remove it"
+            )
 
 
 def _beside(name: str) -> list[str]:
@@ -294,12 +304,10 @@ def _status(error: BaseException) -> int | None:
 
 def _files(uris: Sequence[str], prefix: str) -> tuple[SourceFile, ...]:
     """Sizes and etags, listed a folder at a time, because asking for 25,000 files one by one takes an hour."""
-    import fsspec
-
     infos: list[tuple[str, Mapping[str, Any]]] = []
     listed: dict[str, dict[str, dict[str, Any]]] = {}
     for uri in uris:
-        fs, path = fsspec.core.url_to_fs(uri)
+        fs, path = filesystem_of(uri)
         folder = path.rpartition("/")[0]
         if folder not in listed:
             listed[folder] = _listing(fs, folder) if len(uris) > 1 else {}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from headrace.errors import DamagedData, InputError
 from headrace.stream.files import is_remote
+from headrace.stream.footers import Footers, Read
 from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
 from headrace.stream.order import SEGMENT_FILES
 from headrace.stream.retry import retrying
@@ -63,16 +65,18 @@ def survey(
     threads: int = THREADS,
     deadline_s: float = 600.0,
     progress: Progress | None = None,
+    kept: Path | None = None,
 ) -> Survey:
-    """Read every footer, in parallel; progress is called with (files done, files in all)."""
+    """Read every footer, in parallel; progress is called with (files done, files in all).
 
-    def look(item: tuple[ManifestFile, Part]) -> tuple[str, tuple[RowGroup, ...]] | FileProblem:
-        file, part = item
+    kept: a folder that keeps what is read of many files; what it has is not read again.
+    """
 
-        def once() -> tuple[str, tuple[RowGroup, ...]]:
+    def look(file: ManifestFile, part: Part) -> Read | FileProblem:
+        def once() -> Read:
             with closing(open_shard(file, part, (part.text_column, *extra))) as shard:
                 shard.fits()
-                return shard.digest, shard.row_groups
+                return Read(shard.digest, shard.row_groups)
 
         try:
             return retrying(once, f"the footer of {file.uri}", deadline_s, remote=is_remote(file.uri))
@@ -85,22 +89,31 @@ def survey(
             text = str(error.__cause__ or error).strip().splitlines()[0]
             return FileProblem(file.path, "unreadable", f"it cannot be read: {text}")
 
-    found: dict[int, tuple[str, tuple[RowGroup, ...]]] = {}
-    problems: list[FileProblem] = []
+    problems: dict[int, FileProblem] = {}
     items = [(f, p) for p in manifest.parts for f in p.files]
-    with ThreadPoolExecutor(threads, thread_name_prefix="headrace-footer") as pool:
-        for number, answer in enumerate(pool.map(look, items)):
-            if isinstance(answer, FileProblem):
-                problems.append(answer)
-            else:
-                found[number] = answer
-            if progress is not None:
-                progress(number + 1, len(items))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="headrace-footer")
+    with Footers(kept, manifest, extra) as footers:
+        found = footers.known
+        waited = {pool.submit(look, *item): number for number, item in enumerate(items) if number not in found}
+        try:
+            for done in as_completed(waited):
+                number, answer = waited.pop(done), done.result()
+                if isinstance(answer, FileProblem):
+                    problems[number] = answer
+                else:
+                    found[number] = answer
+                    footers.add(number, answer)
+                if progress is not None:
+                    progress(len(found) + len(problems), len(items))
+        finally:
+            pool.shutdown(cancel_futures=True)  # whoever stops it does not wait for thousands of files
 
     def known(number: int, file: ManifestFile) -> ManifestFile | None:
-        return replace(file, footer=found[number][0], row_groups=found[number][1]) if number in found else None
+        return (
+            replace(file, footer=found[number].digest, row_groups=found[number].row_groups) if number in found else None
+        )
 
-    return Survey(manifest.mapped(known), tuple(problems))
+    return Survey(manifest.mapped(known), tuple(problems[n] for n in sorted(problems)))
 
 
 def build(manifest: Manifest, **how: Any) -> Manifest:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ class Encoder:
     def implementation(self) -> str:
         """What encodes: `tokenizers`, or the fast one that was proven to give the same ids."""
         return "tokenizers" if self._encode == self._encode_slowly else "fastokens"
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary lacks; None where there is no such token."""
+        model = json.loads(self._tokenizer.to_str())["model"]
+        if model.get("unk_id") is not None:  # of Unigram
+            return int(model["unk_id"])
+        token = model.get("unk_token")
+        return None if token is None else self._tokenizer.token_to_id(token)
+
+    @cached_property
+    def byte_ids(self) -> frozenset[int]:
+        """Ids of the tokens for single bytes that a vocabulary falls back to; empty where it does not."""
+        if not getattr(self._tokenizer.model, "byte_fallback", False):
+            return frozenset()
+        found = (self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
+        return frozenset(i for i in found if i is not None)
 
     def accelerate(self, real: Sequence[str]) -> None:
         """Use a faster implementation when it gives the same ids on hard cases and these documents."""

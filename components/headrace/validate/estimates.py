@@ -27,7 +27,7 @@ def estimates(manifest: Manifest, found: Scan, heldout: HeldOut | None, plan: Pl
     heldout_tokens = heldout_share(found, heldout, tokens, documents)
     trained = max(0, tokens - heldout_tokens)
     answer: dict[str, Any] = {
-        "exact": found.complete,
+        "exact": found.complete and not found.cut,
         "tokens": tokens,
         "tokens_interval": interval,
         "documents": documents,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace import inputs
-from headrace.options import Options
+from headrace.options import Options, training_value
+from headrace.stream.batches import cores
 from headrace.stream.documents import Reader
 from headrace.stream.duplicates import Duplicates
 from headrace.stream.filters import columns_of
@@ -17,23 +18,49 @@ from headrace.stream.manifest import Manifest
 from headrace.stream.plan import Plan
 from headrace.stream.survey import Survey
 from headrace.stream.tokenizer import Encoder, ModelLimits
-from headrace.validate.scan import CarefulReader, DamagedRows, Scan, lengths, scan, spread
+from headrace.validate.columns import Columns, describable
+from headrace.validate.counting import TokenCounter
+from headrace.validate.damage import CarefulReader, DamagedRows, SampleReader, Unreadable
+from headrace.validate.forecast import Rates, Reading, rates, reading
+from headrace.validate.overlap import Overlap
+from headrace.validate.private import Sightings
+from headrace.validate.profile import Profiles
+from headrace.validate.sample import spread
+from headrace.validate.scan import Scan, scan
 
 Progress = Callable[[str, int, int | None, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was found out from the rows, beside the counts of `Scan`."""
+
+    counter: TokenCounter
+    columns: Columns
+    profiles: Profiles
+    sightings: Sightings
+    overlap: Overlap
+
+
+@dataclass(frozen=True, kw_only=True)
 class Looked:
-    """What validation saw. manifest: of the sound files only; plan: None where there is no row to plan for."""
+    """What validation saw. scanned: the manifest that `found` numbers files by; manifest: of the sound files only.
+
+    plan: None where there is no row to plan for.
+    """
 
     survey: Survey
+    scanned: Manifest
     manifest: Manifest
     found: Scan
+    measured: Measured
     encoder: Encoder
     limits: ModelLimits
     heldout: HeldOut | None
     heldout_tokens: int
     plan: Plan | None
+    reading: Reading | None
+    rates: Rates
     duplicates: Duplicates | None
 
     @property
@@ -51,18 +78,31 @@ def look(options: Options, progress: Progress) -> Looked:
     block = inputs.block_size(options, limits)
     survey = _survey(options, progress)
     manifest = inputs.first_rows(options, survey.manifest)
-    found = _scan(options, manifest, encoder, progress)
-    reader, heldout = _heldout(options, manifest, found, progress)
+    damaged: list[Unreadable] = []
+    reader, heldout = _heldout(options, manifest, damaged, progress)
+    found, measured = _scan(options, manifest, encoder, heldout, progress)
+    if {u.path for u in found.unreadable} - {u.path for u in damaged}:
+        damaged += found.unreadable
+        reader, heldout = _heldout(options, manifest, damaged, progress)
+    for place in damaged:
+        found.damage(place)
     plan = choice = None
+    world_size = options.validate.world_size or 1
     if reader.manifest.rows:
         choice = inputs.open_choice(options, reader, heldout, progress)
         plan = inputs.open_plan(
             options, reader, encoder, heldout, choice,
-            block=block, global_batch=inputs.global_batch(options, options.validate.world_size or 1),
+            block=block, global_batch=inputs.global_batch(options, world_size),
         )  # fmt: skip
+    counter = measured.counter
+    speed = rates(
+        manifest, found, counter.tokens, counter.seconds, cores=cores(), encoder=encoder.implementation,
+        workers=int(training_value(options, "dataloader_num_workers")),
+    )  # fmt: skip
     return Looked(
-        survey=survey, manifest=reader.manifest, found=found, encoder=encoder, limits=limits,
-        heldout=heldout, heldout_tokens=_tokens(encoder, heldout), plan=plan,
+        survey=survey, scanned=manifest, manifest=reader.manifest, found=found, measured=measured, encoder=encoder,
+        limits=limits, heldout=heldout, heldout_tokens=_tokens(encoder, heldout), plan=plan, rates=speed,
+        reading=reading(plan, reader.shards, found, world_size) if plan else None,
         duplicates=choice.duplicates if choice else None,
     )  # fmt: skip
 
@@ -74,36 +114,47 @@ def _survey(options: Options, progress: Progress) -> Survey:
     return inputs.survey(options, inputs.open_listing(options), progress)
 
 
-def _scan(options: Options, manifest: Manifest, encoder: Encoder, progress: Progress) -> Scan:
-    ask = options.validate
+def _scan(
+    options: Options, manifest: Manifest, encoder: Encoder, heldout: HeldOut | None, progress: Progress
+) -> tuple[Scan, Measured]:
+    ask, filters = options.validate, inputs.open_filters(options)
+    columns = describable(manifest)
+    reader = SampleReader(manifest, columns_of(filters), columns, deadline_s=options.dataset.read_deadline_s)
+    measured = Measured(
+        counter=TokenCounter(encoder), columns=Columns(columns), profiles=Profiles(), sightings=Sightings(),
+        overlap=Overlap(heldout),
+    )  # fmt: skip
     portions, complete = spread(manifest, rows=ask.validate_rows, text_bytes=ask.validate_bytes)
-    return scan(
-        inputs.open_reader(options, manifest), encoder, portions, inputs.open_filters(options),
-        complete=complete, text_bytes=ask.validate_bytes,
+    found = scan(
+        reader, measured.counter, portions, filters,
+        (measured.columns, measured.profiles, measured.sightings, measured.overlap),
+        complete=complete, text_bytes=ask.validate_bytes, seconds=ask.validate_s,
         progress=lambda done, total: progress("documents", done, total, "rows"),
     )  # fmt: skip
+    return found, measured
 
 
-def _heldout(options: Options, manifest: Manifest, found: Scan, progress: Progress) -> tuple[Reader, HeldOut | None]:
-    """The held-out slice of the sound files, and a reader of them; what is found damaged on the way is noted."""
+def _heldout(
+    options: Options, manifest: Manifest, damaged: list[Unreadable], progress: Progress
+) -> tuple[Reader, HeldOut | None]:
+    """The held-out slice of the sound files, and a reader of them; what is found damaged on the way is added."""
     while True:
-        damaged = {u.path for u in found.unreadable}
-        sound = _without(manifest, damaged)
+        sound = _without(manifest, {u.path for u in damaged})
         reader = CarefulReader(
             sound, extra=columns_of(inputs.open_filters(options)), deadline_s=options.dataset.read_deadline_s
         )
         try:
             return reader, inputs.open_heldout(options, reader, progress)
         except DamagedRows as error:
-            found.unreadable.append(error.place)
+            damaged.append(error.place)
 
 
-def _without(manifest: Manifest, damaged: set[str]) -> Manifest:
-    return manifest.mapped(lambda i, f: None if manifest.label(i) in damaged else f)
+def _without(manifest: Manifest, paths: set[str]) -> Manifest:
+    return manifest.mapped(lambda i, f: None if manifest.label(i) in paths else f)
 
 
 def _tokens(encoder: Encoder, heldout: HeldOut | None) -> int:
     if heldout is None:
         return 0
     sizes = np.array([len(t.encode("utf-8", "surrogatepass")) for t in heldout.texts], np.int64)
-    return int(lengths(encoder, heldout.texts, sizes).sum()) + len(sizes)
+    return int(TokenCounter(encoder).lengths(heldout.texts, sizes).sum()) + len(sizes)

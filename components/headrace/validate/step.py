@@ -13,6 +13,7 @@ from headrace.errors import Refused
 from headrace.options import Options
 from headrace.validate import report as reports
 from headrace.validate import summary
+from headrace.validate.findings import Thresholds
 from headrace.validate.look import Looked, look
 
 REPORT, REPORT_MD, REPORT_HTML = "report.json", "report.md", "report.html"
@@ -21,9 +22,10 @@ MANIFEST, HELDOUT, DUPLICATES = "manifest.json", "heldout.parquet", "duplicates.
 
 def run(options: Options, output_dir: Path) -> dict[str, Any]:
     """Validate and write every file; facts for `outcome.json`. Refused for a no-go, after everything is written."""
+    thresholds = Thresholds.parse(options.validate.validate_thresholds)
     with Bars(output_dir) as bars:
         looked = look(options, bars)
-    report = reports.make(options, looked)
+    report = reports.make(options, looked, thresholds)
     paths = write(output_dir, report, looked)
     sys.stdout.write(summary.terminal(report, paths) + "\n")
     sys.stdout.flush()

@@ -39,9 +39,15 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             if plan else "",
         ),
         ("lanes", show.count(plan.get("lanes"))),
+        ("stream", _speed(report["measured"])),
         ("tokenizer", str(report["tokenizer"]["name"])),
     ]  # fmt: skip
     return [(k, v) for k, v in rows if v not in ("", show.DASH)]
+
+
+def _speed(rates: Mapping[str, Any]) -> str:
+    found = rates["rank_tokens_per_s"]
+    return f"{show.short(found)} tokens/s a rank as measured here, limited by {rates['slower']}" if found else ""
 
 
 def _about(text: str, estimates: Mapping[str, Any]) -> str:
@@ -71,6 +77,8 @@ def terminal(report: Mapping[str, Any], paths: Sequence[tuple[str, str]]) -> str
         parts.append("")
     for finding in found:
         parts.append(f"{_MARKS[finding['severity']]}  {finding['code']}: {finding['message']}")
+        if finding["consequence"] and finding["severity"] != "info":
+            parts.append(f"      {finding['consequence']}")
         if finding["remedy"] and finding["severity"] != "info":
             parts.append(f"      {finding['remedy']}")
     return "\n".join([*parts, "", _table(paths)])
@@ -88,6 +96,8 @@ def markdown(report: Mapping[str, Any], title: str) -> str:
     lines.append("")
     for finding in report["findings"]:
         lines += [f"### {finding['severity']}: {finding['code']}", "", _escape(finding["message"]), ""]
+        if finding["consequence"]:
+            lines += [_escape(finding["consequence"]), ""]
         if finding["remedy"]:
             lines += [_escape(finding["remedy"]), ""]
         lines += [f"- {_escape(k)}: {_escape(v)}" for k, v in show.flat(finding["evidence"])]

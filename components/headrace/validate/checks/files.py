@@ -1,0 +1,158 @@
+"""Checks of what the data is stored in: files, row groups, formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from headrace.artifacts.report_format import count, significant, size
+from headrace.stream.jsonl import COMPRESSED
+from headrace.stream.manifest import Manifest
+from headrace.stream.plan import Plan
+from headrace.stream.survey import FileProblem
+from headrace.validate.checks.wording import FILES_NAMED, some, things
+from headrace.validate.findings import Finding
+from headrace.validate.forecast import Reading
+from headrace.validate.scan import Scan
+
+LARGE_ROW_GROUP = 64 << 20
+SMALL_ROW_GROUP = 64 << 10
+MANY_ROW_GROUPS = 1_000
+AMPLIFIED = 2.0
+
+_PROBLEMS = {
+    "unreadable": ("unreadable-file", "cannot be read", "Replace these files, or leave them out of --dataset_name."),
+    "missing-column": ("missing-column", "lack the text column", "Set --dataset_text_field to a column they all have."),
+    "wrong-type": ("wrong-type", "hold no text in the text column", "Set --dataset_text_field to a column of text."),
+}
+
+
+def schema(problems: Sequence[FileProblem], files: int) -> Iterator[Finding]:
+    """No-go for files that cannot be read or lack a column of text."""
+    for kind, (code, what, remedy) in _PROBLEMS.items():
+        found = [p for p in problems if p.kind == kind]
+        if found:
+            which = f"{found[0].path}: {found[0].message.rstrip('.')}."
+            columns = sorted({c for p in found for c in p.columns})
+            yield Finding(
+                code=code,
+                severity="no-go",
+                message=which if files == 1 else f"{len(found)} of {files} files {what}. {which}",
+                evidence={
+                    "files": len(found),
+                    "examples": [f"{p.path}: {p.message}" for p in found[:FILES_NAMED]],
+                    **({"columns": columns} if columns else {}),
+                },
+                consequence="Training would stop when it reaches one of them.",
+                remedy=remedy,
+            )
+
+
+def data(found: Scan) -> Iterator[Finding]:
+    """No-go for row groups whose data is damaged although their footers are well."""
+    if found.unreadable:
+        places = [str(u) for u in found.unreadable]
+        yield Finding(
+            code="unreadable-rows",
+            severity="no-go",
+            message=f"{things(len(places), 'row group')} cannot be read. {places[0]}.",
+            evidence={"row_groups": len(places), "examples": places[:FILES_NAMED]},
+            consequence="Training would stop when it reaches them.",
+            remedy="Replace these files, or leave them out of --dataset_name.",
+        )
+
+
+def budget(manifest: Manifest, found: Scan) -> Iterator[Finding]:
+    """A note when only a sample was looked at."""
+    if not found.complete and found.rows:
+        yield Finding(
+            code="sampled",
+            severity="info",
+            message=f"{count(found.rows)} of {count(manifest.rows)} rows were looked at, from "
+            f"{count(len(found.groups))} of {count(manifest.row_groups)} row groups"
+            + ("; then the time of --validate_s was over." if found.stopped else "; totals are estimates."),
+            evidence={
+                "rows": found.rows, "bytes": found.bytes, "row_groups": len(found.groups), "out_of_time": found.stopped,
+            },
+            consequence="What is rare may have been missed, damaged rows and copies far apart among it.",
+            remedy="Raise --validate_rows, --validate_bytes and --validate_s to look at more.",
+        )  # fmt: skip
+
+
+def units(manifest: Manifest, plan: Plan | None, reading: Reading | None) -> Iterator[Finding]:
+    """Notes on row groups: how large they are, and whether there are enough of them."""
+    sizes = sorted(g.text_bytes for f in manifest.files for g in f.known if g.rows)
+    if not sizes:
+        return
+    facts = {"row_groups": len(sizes), "median_bytes": sizes[len(sizes) // 2], "largest_bytes": sizes[-1]}
+    if sizes[-1] > LARGE_ROW_GROUP:
+        costs = {} if reading is None else {
+            "spilled_row_groups": reading.spilled_row_groups, "spilled_bytes": reading.spilled_bytes,
+            "memory_bytes": reading.memory_bytes,
+        }  # fmt: skip
+        scratch = (
+            f" {things(reading.spilled_row_groups, 'row group')} of the first segment, {size(reading.spilled_bytes)}, "
+            "would be written to scratch, as many lanes share them."
+            if reading and reading.spilled_row_groups
+            else ""
+        )
+        yield Finding(
+            code="large-row-groups",
+            severity="info",
+            message=f"The largest row group holds {size(sizes[-1])} of text; it is read front to back.{scratch}",
+            evidence={**facts, **costs},
+            consequence="A resume in the middle of such a row group reads it from its beginning: seconds for each.",
+            remedy="Write row groups of some 8 MB of text or less for a faster resume.",
+        )
+    if len(sizes) >= MANY_ROW_GROUPS and facts["median_bytes"] < SMALL_ROW_GROUP:
+        yield Finding(
+            code="small-row-groups",
+            severity="info",
+            message=f"Half of the {count(len(sizes))} row groups hold {size(facts['median_bytes'])} of text or less.",
+            evidence=facts,
+            consequence="Each costs a request: over a network the stream is slow.",
+            remedy="Write fewer, larger row groups for a remote source.",
+        )
+    if plan is not None and len(sizes) < plan.lanes:
+        openings = {} if reading is None else {"openings": reading.openings}
+        yield Finding(
+            code="few-units",
+            severity="info",
+            message=f"{things(len(sizes), 'row group')} for {count(plan.lanes)} lanes: lanes share row groups.",
+            evidence={"row_groups": len(sizes), "lanes": plan.lanes, **openings},
+            consequence="Shared row groups are read more than once where they do not fit in the cache.",
+            remedy="Nothing to do for a small dataset; write a large one with more row groups, or set --lanes lower.",
+        )
+
+
+def compression(manifest: Manifest) -> Iterator[Finding]:
+    """A note on files that can only be read from their beginning."""
+    whole = [
+        (manifest.label(i), f.size)
+        for i, f in enumerate(manifest.files)
+        if manifest.parts[manifest.part_number(i)].format != "parquet"
+        and (f.uri.endswith(COMPRESSED) or manifest.parts[manifest.part_number(i)].format != "json")
+    ]
+    if whole:
+        names = [name for name, _ in whole]
+        yield Finding(
+            code="whole-files",
+            severity="info",
+            message=f"{things(len(whole), 'file')} can only be read from the beginning: {some(names)}.",
+            evidence={"files": len(whole), "largest_bytes": max(s for _, s in whole), "examples": names[:FILES_NAMED]},
+            consequence="Each is one unit of the order, and a resume reads it again up to where it stood.",
+            remedy="Write Parquet, or JSON lines that are not compressed, where files are large.",
+        )
+
+
+def amplification(reading: Reading | None) -> Iterator[Finding]:
+    """A note when much more is fetched than is trained."""
+    fetched = reading.fetched_per_text_byte if reading else None
+    if reading is not None and fetched is not None and fetched > AMPLIFIED:
+        yield Finding(
+            code="read-amplification",
+            severity="info",
+            message=f"Up to {significant(fetched)} bytes are fetched for a byte of text that is trained.",
+            evidence={"stored_per_text_byte": reading.stored_per_text_byte, "openings": reading.openings},
+            consequence="Over a network this is paid in time and in requests.",
+            remedy="Write more row groups, compressed Parquet, or set --lanes lower.",
+        )

@@ -1,0 +1,198 @@
+"""What other columns say of the documents: languages, scores and the like, of the rows that were looked at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from headrace.stream.files import open_file
+from headrace.stream.jsonl import BLOCK_BYTES, parse
+from headrace.stream.manifest import Manifest, ManifestFile, Part
+from headrace.stream.parquet import is_text
+from headrace.validate.private import kinds
+from headrace.validate.profile import leaders
+from headrace.validate.seen import Seen
+
+MOST_COLUMNS = 12
+SMALL_SHARE, SMALL_BYTES = 0.1, 256 << 10
+"""Columns are read while they are stored in so many bytes of a row group, or in this share of its text's."""
+MOST_VALUES = 50
+"""A column of text with more different values is no category; nor is one whose values hardly repeat."""
+REPEATS = 4
+SHOWN_VALUES, SHOWN_CHARACTERS = 12, 40
+
+
+def describable(manifest: Manifest) -> tuple[str, ...]:
+    """Columns beside the text that are small and may be categories or numbers, by the first file with rows."""
+    for part in manifest.parts:
+        for file in part.files:
+            if file.row_groups and part.format == "parquet":
+                return _of_parquet(file, part.text_column)
+            if file.row_groups and part.format == "json" and not file.uri.endswith((".gz", ".zst")):
+                return _of_lines(file, part)
+    return ()
+
+
+def _of_parquet(file: ManifestFile, text: str) -> tuple[str, ...]:
+    with open_file(file.uri, file.size) as raw, closing(pq.ParquetFile(raw, pre_buffer=False)) as parquet:
+        kinds_of = {f.name: f.type for f in parquet.schema_arrow}
+        group = max((parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)), key=_rows)
+        sizes = {}
+        for i in range(group.num_columns):
+            chunk = group.column(i)
+            sizes[chunk.path_in_schema] = chunk.total_compressed_size
+    left = max(SMALL_BYTES, int(SMALL_SHARE * sizes.get(text, 0)))
+    found: list[str] = []
+    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+        left -= size
+        if left < 0 or len(found) == MOST_COLUMNS:
+            break
+        if name not in (text, "text") and name in kinds_of and _is_plain(kinds_of[name]):
+            found.append(name)
+    return tuple(n for n in kinds_of if n in found)
+
+
+def _rows(group: Any) -> int:
+    return int(group.num_rows)
+
+
+def _of_lines(file: ManifestFile, part: Part) -> tuple[str, ...]:
+    import pyarrow.json as pj
+
+    with open_file(file.uri, file.size) as raw:
+        block = raw.read(BLOCK_BYTES)
+    block = block[: block.rfind(b"\n") + 1] or block
+    try:
+        schema = pj.read_json(
+            pa.BufferReader(block), read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
+        ).schema
+        names = [f.name for f in schema if f.name not in (part.text_column, "text") and _is_plain(f.type)]
+        parse(block, [part.text_column, *names])
+    except (
+        pa.ArrowInvalid,
+        ValueError,
+    ):  # columns of mixed types: nothing to describe, and nothing that training reads
+        return ()
+    return tuple(names[:MOST_COLUMNS])
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return bool(is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+class Column:
+    """Values of one column by file. One of text is given up when it turns out to be no category."""
+
+    def __init__(self) -> None:
+        self.rows = self.nulls = 0
+        self.words: dict[int, Counter[str]] = {}
+        self.numbers: dict[int, list[NDArray[np.float64]]] = {}
+        self._given_up = False
+        self._different: set[str] = set()
+
+    def add(self, file: int, values: pa.ChunkedArray) -> None:
+        """Take some values into account."""
+        self.rows += len(values)
+        self.nulls += values.null_count
+        values = values.drop_null()
+        kind = values.type
+        if not len(values) or self._given_up:
+            return
+        if is_text(kind) or pa.types.is_boolean(kind):
+            counts = pc.value_counts(values.cast(pa.large_string())).to_pylist()
+            found = self.words.setdefault(file, Counter())
+            found.update({c["values"]: c["counts"] for c in counts})
+            self._different.update(c["values"] for c in counts)
+            if len(self._different) > MOST_VALUES:
+                self._given_up, self.words, self._different = True, {}, set()
+        else:
+            numbers = values.cast(pa.float64(), safe=False).to_numpy()
+            self.numbers.setdefault(file, []).append(numbers[np.isfinite(numbers)])
+
+    @property
+    def categories(self) -> Counter[str]:
+        """How often each value of a category occurs; empty where it is none."""
+        total: Counter[str] = sum(self.words.values(), Counter())
+        return total if total.total() >= REPEATS * len(total) else Counter()
+
+    def values_of(self) -> dict[int, NDArray[np.float64]]:
+        """The numbers of each file, ascending."""
+        return {f: np.sort(np.concatenate(n)) for f, n in self.numbers.items() if sum(map(len, n))}
+
+
+class Columns:
+    """All columns that are described, from rows that were looked at."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.columns = {name: Column() for name in names}
+
+    def look(self, seen: Seen) -> None:
+        """Take these rows into account; a file may lack a column."""
+        for name, column in self.columns.items():
+            if name in seen.table.schema.names:
+                column.add(seen.file, seen.table.column(name))
+
+    def report(self) -> dict[str, Any]:
+        """Each column that says something: shares of its commonest values, or percentiles and a histogram."""
+        found = {}
+        for name, column in self.columns.items():
+            if described := _described(column):
+                found[name] = {"rows": column.rows, "nulls": column.nulls, **described}
+        return found
+
+
+def _described(column: Column) -> dict[str, Any]:
+    if categories := column.categories:
+        commonest = categories.most_common(SHOWN_VALUES)
+        rest = categories.total() - sum(n for _, n in commonest)
+        shown = [[_shown(v), n] for v, n in commonest]
+        return {"kind": "category", "values": shown, "different": len(categories), "other": rest}
+    values = column.values_of()
+    if not values:
+        return {}
+    every = np.concatenate(list(values.values()))
+    ends = np.percentile(every, [0, 0.5, 5, 50, 95, 99.5, 100]).tolist()
+    low, high = (ends[1], ends[5]) if ends[1] < ends[5] else (ends[0] - 0.5, ends[6] + 0.5)
+    counts, edges = np.histogram(np.clip(every, low, high), 24)
+    return {
+        "kind": "number", "least": ends[0], "p5": ends[2], "p50": ends[3], "p95": ends[4], "most": ends[6],
+        "edges": edges.tolist(), "counts": counts.tolist(),
+    }  # fmt: skip
+
+
+def _shown(value: str) -> str:
+    """A value as the report may show it: short, and nothing personal."""
+    if kinds(value):
+        return "(personal data)"
+    return value if len(value) <= SHOWN_CHARACTERS else value[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def grouped(column: Column, least: int, limit: float) -> list[list[int]]:
+    """Files with at least so many values in groups that differ by `limit` or more, 0 … 1.
+
+    The measure is total variation for categories, and Kolmogorov and Smirnov's statistic for numbers.
+    """
+    if column.categories:
+        return leaders({f: c for f, c in column.words.items() if c.total() >= least}, variation, limit)
+    return leaders({f: v for f, v in column.values_of().items() if len(v) >= least}, largest_gap, limit)
+
+
+def variation(one: Counter[str], other: Counter[str]) -> float:
+    """Half the sum of the differences of shares: 0 the same, 1 nothing in common."""
+    a, b = one.total(), other.total()
+    return sum(abs(one[k] / a - other[k] / b) for k in one | other) / 2
+
+
+def largest_gap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """The largest difference of the shares of sorted values up to any number: 0 the same, 1 apart."""
+    every = np.concatenate([one, other])
+    shares = (np.searchsorted(v, every, "right") / len(v) for v in (one, other))
+    return float(np.abs(next(shares) - next(shares)).max())
