@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,16 @@ WHAT = {
 INTRODUCTION = """# Performance
 
 Figures of the stream: how fast tokens come, beside the usual path and beside the tokenizer alone; what a restart
-costs; memory; how well batches mix. Then what a training pays for being safe. They hold for one machine and are made
-anew by
+costs; memory; how well batches mix. Then what a training pays for being safe, and how wrong plans of trainings were.
+They hold for one machine and are made anew by
 
 ```sh
 python benchmarks/stream.py --all --json stream.json && python benchmarks/shuffle.py --json shuffle.json
 python benchmarks/training.py --json training.json
 python benchmarks/survey.py --json survey.json
 python benchmarks/report.py stream.json shuffle.json training.json survey.json -o docs/performance.md
+python benchmarks/training.py --json training.json && python benchmarks/planning.py --json planning.json
+python benchmarks/report.py stream.json shuffle.json training.json planning.json -o docs/performance.md
 ```
 
 Each path runs in a fresh process pinned to one core, interleaved with the others; medians, with the lowest and highest
@@ -130,6 +133,36 @@ def survey(found: dict[str, Any]) -> str:
     )
 
 
+def planning(cases: dict[str, Any]) -> str:
+    """How wrong `headrace plan` was."""
+    rows = []
+    for case in cases.values():
+        found = {row["name"]: row for row in case["rows"]}
+        exact = [f"{100 * found[name]['error']:+.1f} %" for name in ("tokens", "steps", "checkpoint_bytes")]
+        peak, step = found["peak_memory_bytes"], found["step_s"]
+        memory = [_range(peak, ",.0f", 1e6), f"{peak['measured'] / 1e6:,.0f}", f"{100 * peak['error']:+.0f} %"]
+        own = step["measured"] * case["core_share"]
+        middle = math.sqrt(step["predicted"][0] * step["predicted"][1])
+        pace = [_range(step, ".2f", 1.0), f"{step['measured']:.2f}", f"{100 * step['error']:+.0f} %",
+                f"{case['core_share']:.2f}", f"{100 * (middle / own - 1):+.0f} %"]  # fmt: skip
+        rows.append([case["what"], *exact, *memory, *pace])
+    head = ["training", "tokens", "steps", "checkpoint", "peak MB, planned", "measured", "error", "step s, planned",
+            "measured", "error", "share of the core", "error of CPU time"]  # fmt: skip
+    return (
+        "## Plans of trainings\n\n`headrace plan --hardware cpu` before, `headrace plan --score` after, one core, "
+        "float32. The first three columns are errors; those of a range are of its geometric middle. A plan is for a "
+        "machine with nothing else to do: where others took part of the core (the share is of the whole process, its "
+        "start included), the error of CPU time is about the plan's own. On GPUs nothing of this was measured: the "
+        "share of their peak and the time to start an operation are assumptions, and their memory is from the bytes "
+        "that autograd saves, counted on a CPU.\n\n" + table(head, rows)
+    )
+
+
+def _range(row: dict[str, Any], form: str, scale: float) -> str:
+    low, high = (v / scale for v in row["predicted"])
+    return f"{low:{form}} to {high:{form}}"
+
+
 def sections(found: dict[str, Any], picture: str) -> list[str]:
     """The page, part by part, of what there are figures for."""
     ratios, text = found["ratios"], f"{found['corpus']['text_bytes'] / 1e6:.0f} MB"
@@ -174,6 +207,8 @@ def sections(found: dict[str, Any], picture: str) -> list[str]:
         parts.append(training(found["training"]))
     if found.get("survey"):
         parts.append(survey(found["survey"]))
+    if found.get("planning"):
+        parts.append(planning(found["planning"]))
     environment = found["environment"]
     versions = ", ".join(f"{k} {v}" for k, v in environment["packages"].items())
     parts.append(

@@ -26,6 +26,7 @@ TITLES = {
     "validate": "Validation",
     "train": "Training: Headrace's own",
     "evaluate": "Evaluation and publishing",
+    "plan": "Planning",
     "training": "Training: `TrainingArguments` of transformers",
 }
 

@@ -10,6 +10,7 @@ from headrace.options.groups import (
     EvaluateOptions,
     ModelOptions,
     Options,
+    PlanOptions,
     TrainOptions,
     ValidateOptions,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "EvaluateOptions",
     "ModelOptions",
     "Options",
+    "PlanOptions",
     "TrainOptions",
     "ValidateOptions",
     "parse_arguments",

@@ -136,6 +136,21 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """What `headrace plan` reckons with, beside the flags of training."""
+
+    report: str | None = option(None, "report.json that validate wrote, or its folder")
+    hardware: str | None = option(
+        None, "what trains: h100, h200, a100-40, a100-80, l4, t4, v100-16, v100-32, rtx-4090, cpu, or a YAML file"
+    )
+    gpus: int | None = option(None, "accelerators, one a rank (default: --world_size, or 1)")
+    price_per_gpu_hour: float | None = option(None, "price of one accelerator for an hour, in any currency")
+    data_tokens_per_s: float | None = option(
+        None, "tokens a second that the stream gives one rank (default: what the report measured, where it did)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Everything one command line or file said.
 
@@ -148,6 +163,7 @@ class Options:
     validate: ValidateOptions = field(default_factory=ValidateOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    plan: PlanOptions = field(default_factory=PlanOptions)
     training: Mapping[str, Any] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
     debug: bool = False

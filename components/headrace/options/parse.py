@@ -22,6 +22,7 @@ from headrace.options.groups import (
     EvaluateOptions,
     ModelOptions,
     Options,
+    PlanOptions,
     TrainOptions,
     ValidateOptions,
 )
@@ -33,6 +34,7 @@ GROUPS: dict[str, type] = {
     "validate": ValidateOptions,
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
+    "plan": PlanOptions,
 }
 # The TrainingArguments a reader of --help wants first; --help_all lists the rest.
 COMMON_TRAINING = (
@@ -237,6 +239,7 @@ def build_parser(prog: str, description: str, example: str, groups: Sequence[str
     general.add_argument("-h", "--help", action="store_true", help="show this and exit")
     general.add_argument("--help_all", action="store_true", help="show the flags of every step, and exit")
     sections = {
+        "plan": "planning",
         "dataset": "dataset",
         "model": "model",
         "validate": "validation",
