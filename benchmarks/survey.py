@@ -95,6 +95,7 @@ def measure(files: int, work: Path) -> dict[str, Any]:
             run = validate(env, work / name, work / "cache" / cache, kill_at)
             found["runs"][name] = {**run, "requests": len(hub.requests)}
             print(name, found["runs"][name], file=sys.stderr)
+    found["load"] = os.getloadavg()[2]
     found["server_cpu_s"] = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     found["manifest_bytes"] = (work / "first" / "manifest.json").stat().st_size
     found["kept_bytes"] = sum(p.stat().st_size for p in (work / "cache" / "a").iterdir())

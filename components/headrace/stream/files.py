@@ -32,26 +32,23 @@ def open_file(uri: str, size: int | None = None, *, sequential: bool = False) ->
 
     `size`, where it is known, saves a server of plain HTTP the question, and the Hub a listing of the folder.
     """
-    fs, path = filesystem_of(uri)
+    import fsspec
+
+    pinned = _PINNED.match(uri) is not None
+    fs, path = _pinned(uri) if pinned else fsspec.core.url_to_fs(uri)
     how: dict[str, Any] = {}
     if "file" not in fs.protocol:
         how = {"cache_type": "readahead", "block_size": SEQUENTIAL_BYTES} if sequential else {"cache_type": "none"}
-    if size is not None and ("http" in fs.protocol or _PINNED.match(uri)):
+    if size is not None and (pinned or "http" in fs.protocol):
         how["size"] = size
     return fs.open(path, "rb", **how)
 
 
-def filesystem_of(uri: str) -> tuple[Any, str]:
-    """The file system of a file, and its path there; of the Hub's one for all threads.
+def _pinned(uri: str) -> tuple[Any, str]:
+    """The Hub's file system, the same for all threads, and a path in it.
 
-    By itself each thread has one of its own, which asks the Hub anew whether the commit is there, and holds a copy of
-    every listing.
+    By itself each thread has one of its own, which asks the Hub anew whether the commit is there.
     """
-    if not uri.startswith("hf://"):
-        import fsspec
-
-        found: tuple[Any, str] = fsspec.core.url_to_fs(uri)
-        return found
     from huggingface_hub import constants
 
     with _ASKING:

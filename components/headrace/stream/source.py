@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import HeadraceError, InputError
-from headrace.stream.files import etag_of, filesystem_of, open_file, tail_etag
+from headrace.stream.files import etag_of, open_file, tail_etag
 from headrace.stream.retry import chain, connection_error
 
 log = logging.getLogger(__name__)
@@ -304,10 +304,12 @@ def _status(error: BaseException) -> int | None:
 
 def _files(uris: Sequence[str], prefix: str) -> tuple[SourceFile, ...]:
     """Sizes and etags, listed a folder at a time, because asking for 25,000 files one by one takes an hour."""
+    import fsspec
+
     infos: list[tuple[str, Mapping[str, Any]]] = []
     listed: dict[str, dict[str, dict[str, Any]]] = {}
     for uri in uris:
-        fs, path = filesystem_of(uri)
+        fs, path = fsspec.core.url_to_fs(uri)
         folder = path.rpartition("/")[0]
         if folder not in listed:
             listed[folder] = _listing(fs, folder) if len(uris) > 1 else {}
