@@ -32,16 +32,15 @@ WHAT = {
 INTRODUCTION = """# Performance
 
 Figures of the stream: how fast tokens come, beside the usual path and beside the tokenizer alone; what a restart
-costs; memory; how well batches mix. Then what a training pays for being safe, and how wrong plans of trainings were.
-They hold for one machine and are made anew by
+costs; memory; how well batches mix. Then what a training pays for being safe, what scoring costs, and how wrong plans
+of trainings were. They hold for one machine and are made anew by
 
 ```sh
 python benchmarks/stream.py --all --json stream.json && python benchmarks/shuffle.py --json shuffle.json
-python benchmarks/training.py --json training.json
-python benchmarks/survey.py --json survey.json
-python benchmarks/report.py stream.json shuffle.json training.json survey.json -o docs/performance.md
-python benchmarks/training.py --json training.json && python benchmarks/planning.py --json planning.json
-python benchmarks/report.py stream.json shuffle.json training.json planning.json -o docs/performance.md
+python benchmarks/training.py --json training.json && python benchmarks/scoring.py --json scoring.json
+python benchmarks/survey.py --json survey.json && python benchmarks/planning.py --json planning.json
+python benchmarks/report.py stream.json shuffle.json training.json scoring.json survey.json planning.json \\
+    -o docs/performance.md
 ```
 
 Each path runs in a fresh process pinned to one core, interleaved with the others; medians, with the lowest and highest
@@ -108,6 +107,29 @@ def training(found: dict[str, Any]) -> str:
         + table(["what", "median", "runs"], rows)
         + f"\nOf runs beside each other: a step takes {found['overhead']:.3f} of the bare loop's, a pause "
         f"{found['pause']:.3f} of one that waits for the commit.\n"
+    )
+
+
+def scoring(found: dict[str, Any]) -> str:
+    """What scoring costs beside its forward passes, and its memory."""
+
+    def row(what: str, name: str) -> list[str]:
+        values = [1e3 * r["s_per_token"] for r in found["runs"][name]]
+        return [what, f"{statistics.median(values):.3f}", f"{min(values):.3f} to {max(values):.3f}"]
+
+    rows = [
+        row("scoring documents", "headrace"),
+        row("the forward passes alone, on the same micro-batches", "bare"),
+        row("`Trainer.evaluate` with the reference recipe's compute_metrics, on the same text", "trainer"),
+    ]
+    ratios, memory = found["ratios"], found["memory"]
+    return (
+        "## Scoring\n\nA model of GPT-2's size (124 million parameters), 12 documents of real text, one core;"
+        " milliseconds of the processor a token.\n\n"
+        + table(["what", "median", "runs"], rows)
+        + f"\nOf runs beside each other: scoring takes {ratios['headrace/bare']:.3f} of the forward passes alone and "
+        f"{ratios['headrace/trainer']:.3f} of `Trainer.evaluate`. At a vocabulary of 150,000 scoring 4 windows of 1,024"
+        f" tokens adds {memory['grown_mb']:.0f} MB; whole logits would take {memory['whole_logits_mb']:,.0f} MB.\n"
     )
 
 
@@ -205,6 +227,8 @@ def sections(found: dict[str, Any], picture: str) -> list[str]:
         parts.append(f"The manifest of the listing of 25,000 files takes {size:.1f} MB on disk.\n")
     if found.get("training"):
         parts.append(training(found["training"]))
+    if found.get("scoring"):
+        parts.append(scoring(found["scoring"]))
     if found.get("survey"):
         parts.append(survey(found["survey"]))
     if found.get("planning"):

@@ -5,7 +5,8 @@
 #
 # Put your bucket in first. HEADRACE names the command where it is not on the path: HEADRACE=.venv/bin/headrace.
 #
-# Each night begins anew and publishes a version of its own; `current.json` at --publish points to the newest one.
+# Each night begins anew and publishes a version of its own; `current.json` at --publish points to the newest one that
+# the gate let pass: one that may be worse than the current one is refused.
 # A store belongs to one training: {job} stands for the id of the night's run, so each has one of its own, and goes on
 # from there after a lost pod.
 set -eu

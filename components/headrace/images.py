@@ -15,6 +15,8 @@ ROOMS = ("validate", "train", "evaluate")
 BUILT = "images.json"
 EXPECTED = "HEADRACE_EXPECTED_IMAGE"
 """What a compiled pipeline tells each of its tasks: the tag, `VERSION[-REVISION]`, that it was compiled for."""
+HERE = "HEADRACE_IMAGE"
+"""The image that a process runs in: baked into it, and said again with its digest by a pipeline on a cluster."""
 
 
 def image(room: str) -> str:

@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": Command(
         "headrace.evaluate.__main__", "score a model on held-out documents and publish it", ("evaluate",)
     ),
+    "models": Command("headrace.evaluate.models", "published versions: list, show, roll back (no torch)"),
     "plan": Command("headrace.forecast.command", "what a training will take: time, memory, checkpoints (no torch)"),
     "peek": Command("headrace.audit.peek", "which documents a step trains (no torch)"),
     "verify-order": Command("headrace.audit.verify", "did a run train what its plan says? (no torch)"),
@@ -41,7 +42,7 @@ COMMANDS = {
     "schedule": Command("headrace_pipelines.schedule", "runs on Kubeflow by the clock", ("pipeline",)),
 }
 STEPS = ("validate", "train", "evaluate")
-PLANS = ("plan",)
+AROUND = ("plan", "models")
 LOOKS = ("peek", "verify-order")
 _TORCH = ("torch", "transformers", "accelerate")
 PACKAGES = {"train": _TORCH, "evaluate": _TORCH, "pipeline": ("kfp",)}
@@ -57,9 +58,9 @@ def usage() -> str:
         "usage: headrace COMMAND [FLAGS]\n\n"
         "Train language models on datasets too large to download: same tokens, same order.\n\n"
         f"one step:\n{listed(STEPS)}\n\n"
-        f"before it, and after:\n{listed(PLANS)}\n\n"
+        f"before them, and after:\n{listed(AROUND)}\n\n"
         f"the order:\n{listed(LOOKS)}\n\n"
-        f"the pipeline:\n{listed([c for c in COMMANDS if c not in (*STEPS, *PLANS, *LOOKS)])}\n\n"
+        f"the pipeline:\n{listed([c for c in COMMANDS if c not in (*STEPS, *AROUND, *LOOKS)])}\n\n"
         "`headrace COMMAND --help` has the flags and an example; --version prints the version.\n\n"
         "example:\n  headrace run --config examples/quickstart.yaml"
     )

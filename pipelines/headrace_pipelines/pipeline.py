@@ -29,6 +29,8 @@ class _Outfit:
         task.set_caching_options(cached)
         task.set_env_variable(images.EXPECTED, images.tag())
         if self._cluster is not None:
+            if step:  # with its digest, which an image cannot know of itself
+                task.set_env_variable(images.HERE, images.image(step))
             equip(task, self._pod(self._cluster, step), self._target)
         return task
 
@@ -88,7 +90,7 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP, *, several_
             arguments: further flags of the steps by name, every one of TrainingArguments among them.
             store: folder or gs:// URI where checkpoints are committed; empty for the model artifact.
             publish: folder or gs:// URI to publish to; empty for an artifact of the run.
-            gate: what a missed threshold does: block, warn or off.
+            gate: what becomes of a model that misses a threshold or may be worse than the current one.
             gate_threshold: conditions of being published, such as "perplexity <= 30"; all must hold.
             wandb_project: Weights & Biases project; online only where the secret with the key is.
             num_nodes: machines to train on; more than one makes a Kubeflow TrainJob, and takes a store that all see.

@@ -103,6 +103,14 @@ def test_write_once_tells_a_repeat_from_a_conflict(store: Store) -> None:
     assert store.read("lease") == b"mine"
 
 
+def test_the_same_content_is_told_from_another(store: Store, tmp_path: Path) -> None:
+    write_bytes(tmp_path / "mine", b"12")
+    assert not store.same("x", tmp_path / "mine")
+    for data, equal in ((b"12", True), (b"13", False), (b"123", False)):
+        store.write("x", data)
+        assert store.same("x", tmp_path / "mine") is equal
+
+
 def test_write_once_has_one_winner(store: Store) -> None:
     wins: list[int] = []
     barrier = threading.Barrier(8)

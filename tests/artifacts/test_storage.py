@@ -136,3 +136,24 @@ def test_importing_storage_is_light() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_the_same_content_is_told_from_another(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "there"))
+    write_bytes(tmp_path / "mine", b"12")
+    assert not store.same("x", tmp_path / "mine")
+    for data, equal in ((b"12", True), (b"13", False), (b"123", False)):
+        store.write("x", data)
+        assert store.same("x", tmp_path / "mine") is equal
+
+
+def test_a_generation_is_replaced_once(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    assert store.read_at("x") is None
+    first = store.replace("x", b"1", 0)
+    assert store.read_at("x") == (b"1", first) and first != 0
+    second = store.replace("x", b"2", first)
+    for stale in (0, first):
+        with pytest.raises(AlreadyExists, match="replaced by another writer"):
+            store.replace("x", b"3", stale)
+    assert store.read_at("x") == (b"2", second)

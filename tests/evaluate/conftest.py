@@ -82,7 +82,8 @@ def training_record(dataset: Path, heldout: Path) -> dict[str, Any]:
 
     slice_ = HeldOut.read(heldout)
     return {
-        "version": "0.1.0", "plan": {"lanes": 8}, "plan_hash": PLAN, "world_size": 2, "global_batch": 16,
+        "version": "0.1.0", "plan": {"lanes": 8, "filters": ["blank"], "mixture": [], "dedup": "", "seed": 42},
+        "plan_hash": PLAN, "world_size": 2, "global_batch": 16,
         "dataset": {
             "name": str(dataset), "config": "", "split": "train", "revision": "", "manifest_hash": "7" * 64,
             "files": 2, "row_groups": 2, "rows": 40, "text_bytes": 9000,
@@ -94,6 +95,7 @@ def training_record(dataset: Path, heldout: Path) -> dict[str, Any]:
             {"step": 50, "loss": 8.5, "learning_rate": 1e-3, "tokens_per_s": 3000.0},
             {"step": 99, "loss": 8.25, "learning_rate": 1e-4, "tokens_per_s": 3100.0},
         ],
+        "parent": {"model": "base", "revision": None, "commit_hash": "9" * 64, "random_weights": False},
         "git_commit": "c" * 40, "packages": {"torch": "2.13.0"},
     }  # fmt: skip
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
+from headrace.artifacts.provenance import git_commit
 from headrace.evaluate.addresses import cleaned, without_secrets
 from headrace.evaluate.card import make_card, table
-from headrace.evaluate.lineage import git_commit
 
 METRICS: dict[str, Any] = {
     "eval_loss": 800.5, "eval_loss_interval": [800.0, 801.0], "perplexity": None, "perplexity_note": "inf",
@@ -45,6 +45,18 @@ def test_a_hub_dataset_is_named_in_the_metadata() -> None:
     data: Any = ModelCard(text).data
     assert data.datasets == ["org/data"]
     assert "trained for 2,500 steps on 20,000,000 tokens of `org/data`" in text and "a" * 40 in text
+
+
+def test_every_hub_dataset_of_a_mixture_and_the_model_it_began_from_are_named() -> None:
+    sources = [{"name": "org/a", "revision": "1" * 40}, {"name": "/data/b", "revision": ""}]
+    dataset = {"name": "org/a + /data/b", "revision": "1" * 40, "sources": sources}
+    parent = {"model": "org/base", "revision": "2" * 40, "random_weights": False}
+    text = make_card(name="m", metrics=METRICS, lineage={**LINEAGE, "dataset": dataset, "parent": parent})
+    data: Any = ModelCard(text).data
+    assert data.datasets == ["org/a"] and data.base_model == "org/base"
+    again = make_card(name="m", metrics=METRICS, lineage={**LINEAGE, "parent": {**parent, "random_weights": True}})
+    unnamed: Any = ModelCard(again).data
+    assert unnamed.base_model is None
 
 
 def test_secrets_are_cut_from_addresses_only() -> None:

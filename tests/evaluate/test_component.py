@@ -42,7 +42,7 @@ def test_it_fills_its_artifacts_and_publishes(model: Path, heldout: Path, tmp_pa
     published, made = call(model, heldout, tmp_path / "kfp", publish=str(tmp_path / "shelf"), output_root=str(tmp_path))
     assert Path(published).parent == tmp_path / "shelf" and (Path(published) / "model.safetensors").is_file()
     results = Path(made["results"].path)
-    assert sorted(p.name for p in results.iterdir()) == ["README.md", "lineage.json", "metrics.json"]
+    assert sorted(p.name for p in results.iterdir()) == ["README.md", "lineage.json", "metrics.json", "scores.parquet"]
     metrics = read_json(results / "metrics.json")
     assert made["metrics"].metadata["eval_loss"] == metrics["eval_loss"] > 0
     assert all(isinstance(v, int | float) for v in made["metrics"].metadata.values())

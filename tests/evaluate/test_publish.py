@@ -9,18 +9,23 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from headrace.artifacts.checkpoint import fetch, read_commit
+from headrace.artifacts.checkpoint import CommitRecord, fetch, read_commit
 from headrace.artifacts.files import files_below, parse_json, read_json
-from headrace.artifacts.storage import open_store
+from headrace.artifacts.storage import Store, open_store
 from headrace.errors import DamagedCheckpoint
-from headrace.evaluate.publish import publish
+from headrace.evaluate.publish import Staged, seal, stage
 from headrace.evaluate.step import run
 from tests.evaluate.conftest import STEP, options_for
 from tests.scoring.small import EXAMPLE
 from tests.servers.gcs import GcsServer
 
 MODEL = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
-PAPERS = {"README.md", "metrics.json", "lineage.json", "report.html"}
+PAPERS = {"README.md", "metrics.json", "lineage.json", "report.html", "scores.parquet"}
+
+
+def put(store: Store, scratch: Path, files: dict[str, Path], origin: CommitRecord | None) -> Staged:
+    seal(scratch / "staging", files, origin)
+    return stage(store, "v", scratch / "staging", papers=[], scratch=scratch)
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
@@ -36,12 +41,11 @@ def test_a_version_is_a_model_folder_with_its_papers(model: Path, heldout: Path,
     assert set(files_below(folder)) == {*MODEL, *PAPERS, "commit.json"}
     assert set(read_commit(folder).files) == MODEL
     current = read_json(tmp_path / "models" / "current.json")
-    assert current == {
-        "version": version,
-        "uri": str(folder),
-        "commit_hash": read_commit(folder).hash,
-        "step": STEP,
-    }
+    pointing = {"version": version, "commit_hash": read_commit(folder).hash, "step": STEP}
+    assert {k: current[k] for k in (*pointing, "uri")} == {**pointing, "uri": str(folder)}
+    (promotion,) = current["promotions"]
+    assert pointing.items() <= promotion.items() and promotion["by"] == "promoted"
+    assert promotion["gate"] == {"outcome": "passed", "compared": None} and promotion["eval_loss"] == facts["eval_loss"]
     AutoModelForCausalLM.from_pretrained(folder)
     assert AutoTokenizer.from_pretrained(folder).decode([0]) == "<|endoftext|>"
     card = ModelCard.load(folder / "README.md")
@@ -81,7 +85,7 @@ def test_what_was_left_half_done_is_finished(tmp_path: Path, model: Path) -> Non
         if spoil:
             (tmp_path / "models/v" / spoil).unlink()
             (tmp_path / "models/v/commit.json").unlink(missing_ok=True)
-        done = publish(store, "v", model=files, papers=[], origin=origin, scratch=tmp_path / scratch)
+        done = put(store, tmp_path / scratch, files, origin)
         assert set(done.written) >= {f"v/{name}" for name in MODEL}
         fetch(done.uri, tmp_path / "scratch")
     (tmp_path / "models/v/config.json").write_text("{}")
@@ -152,5 +156,5 @@ def test_models_that_lie_behind_links_are_copied(model: Path, tmp_path: Path) ->
         (linked / name).symlink_to(model / name)
     files = {name: linked / name for name in MODEL}
     store = open_store(str(tmp_path / "models"))
-    publish(store, "v", model=files, papers=[], origin=None, scratch=tmp_path / "scratch")
+    put(store, tmp_path / "scratch", files, None)
     assert not any(path.is_symlink() for path in (tmp_path / "models" / "v").iterdir())

@@ -254,12 +254,18 @@ def test_lineage_tells_the_origin_and_no_secret(
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
     record = read_json(model / "headrace.json")
     record["dataset"]["name"] = "https://user:password@host/data.parquet?signature=53cr37"
+    record["parent"]["model"] = "https://user:password@host/model?signature=53cr37"
     write_json(model / "headrace.json", record)
     commit_hash = seal(model)
     run(options_for(model, heldout=str(heldout)), tmp_path / "out")
     lineage = read_json(tmp_path / "out/lineage.json")
     assert (lineage["commit_hash"], lineage["step"], lineage["plan_hash"]) == (commit_hash, 99, PLAN)
-    assert lineage["ledger_head"] == "" and lineage["world_size"] == 2
+    assert lineage["ledger"] == {"steps": [1, 99], "head": ""} and lineage["world_size"] == 2
+    assert lineage["choice"] == {"filters": ["blank"], "mixture": [], "dedup": "", "seed": 42}
+    assert lineage["parent"]["commit_hash"] == "9" * 64 and lineage["parent"]["model"] == "https://host/model"
+    assert lineage["hardware"]["cores"] >= 1 and len(lineage["lock_sha256"]) == 64
+    assert lineage["durations"]["train_s"] == 12.5 and lineage["durations"]["evaluate_s"] > 0
+    assert lineage["gate"] == read_json(tmp_path / "out/metrics.json")["gate"]
     assert lineage["dataset"]["name"] == "https://host/data.parquet"
     assert lineage["dataset"]["manifest_hash"] == "7" * 64
     assert lineage["image"] == "registry/headrace-python-evaluate:0.1.0-abc"

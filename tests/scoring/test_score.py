@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +68,56 @@ def test_agrees_with_a_plain_loop(attention: str) -> None:
     assert (summary["tokens"], summary["documents"]) == (total, len(TEXTS))
 
 
+def test_agrees_with_a_plain_loop_all_in_double_precision() -> None:
+    double = tiny_model().double()
+    expected = [plain(double, text, BLOCK) for text in TEXTS]
+    scores = score(tiny_model())
+    np.testing.assert_allclose(scores.loss, [e[0] for e in expected], rtol=1e-6)
+    np.testing.assert_allclose(score(double).loss, [e[0] for e in expected], rtol=1e-7)  # cross entropy is in float32
+    assert scores.correct.tolist() == [e[2] for e in expected]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_the_batch_size_does_not_matter(batch_size: int) -> None:
     model = tiny_model()
     one, other = score(model, batch_size=2), score(model, batch_size=batch_size)
-    np.testing.assert_allclose(one.loss, other.loss, rtol=1e-5)
+    np.testing.assert_allclose(one.loss, other.loss, rtol=1e-6)
     assert one.correct.tolist() == other.correct.tolist()
 
 
-def test_long_vocabularies_are_worked_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = score(tiny_model())
-    monkeypatch.setattr("headrace.scoring.score._AT_ONCE", 5 * VOCABULARY)
-    assert score(tiny_model()).loss.tolist() == whole.loss.tolist()
+def test_nor_does_what_a_document_is_packed_with() -> None:
+    model = tiny_model()
+    together = score(model)
+    alone = [score(model, [text]) for text in TEXTS]
+    np.testing.assert_allclose(together.loss, [a.loss[0] for a in alone], rtol=1e-6)
+    np.testing.assert_allclose(score(model, TEXTS[::-1]).loss[::-1], together.loss, rtol=1e-6)
+
+
+def test_the_curve_is_the_loss_by_tokens_in_view() -> None:
+    """Against the plain loop, a position at a time."""
+    model, nats = tiny_model(), defaultdict[int, float](float)
+    for text in TEXTS:
+        tokens = [0, *encoder().encode([text])[0].tolist(), 0]
+        for at in range(len(tokens) - 1):
+            start = at - at % BLOCK
+            with torch.no_grad():
+                logits = model(torch.tensor([tokens[start : at + 1]])).logits[0, -1].double()
+            nats[at - start + 1] -= float(logits.log_softmax(-1)[tokens[at + 1]])
+    scores = score(model)
+    assert [(s.low, s.high) for s in scores.curve] == [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16)]
+    for stretch in scores.curve:
+        within = sum(v for context, v in nats.items() if stretch.low <= context <= stretch.high)
+        assert stretch.loss == pytest.approx(within, rel=1e-5)
+    assert sum(s.tokens for s in scores.curve) == scores.tokens.sum()
+    assert sum(s.loss for s in scores.curve) == pytest.approx(scores.loss.sum())
+
+
+def test_some_documents_are_scored_as_if_they_were_all() -> None:
+    scores, where = score(tiny_model()), np.array([len(text) > 10 for text in TEXTS])
+    alone = score(tiny_model(), [text for text in TEXTS if len(text) > 10]).summary()
+    part = scores.of(where).summary()
+    for name in ("eval_loss", "accuracy", "bits_per_byte", "tokens", "documents", "eval_loss_interval"):
+        assert part[name] == pytest.approx(alone[name], rel=1e-6), name
 
 
 def test_the_end_of_a_document_counts_though_padding_has_the_same_id() -> None:
@@ -177,14 +215,15 @@ dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, worl
 said = []
 scores = score(tiny_model(), keep_predictions=True, progress=lambda *a: said.append(a[1:3]))
 dist.destroy_process_group()
-print(json.dumps([scores.loss.tolist(), scores.correct.tolist(), scores.predictions.tolist(), said]))
+curve = [s.to_json() for s in scores.curve]
+print(json.dumps([scores.loss.tolist(), scores.correct.tolist(), scores.predictions.tolist(), curve, said]))
 """
 
 
-def test_ranks_share_the_work_and_all_get_the_same_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_the_work_and_all_get_the_same_answer(world: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", RANK]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path), "OMP_NUM_THREADS": "1"}
-    world = 2
     ranks = [
         subprocess.Popen(
             [*command, str(r), str(world), str(tmp_path / "meet")], env=env, stdout=subprocess.PIPE, text=True
@@ -195,7 +234,8 @@ def test_ranks_share_the_work_and_all_get_the_same_answer(tmp_path: Path) -> Non
     torch.set_num_threads(1)
     alone = score(tiny_model(), keep_predictions=True)
     assert alone.predictions is not None
-    for loss, correct, predictions, said in answers:
+    for loss, correct, predictions, curve, said in answers:
+        assert curve == [s.to_json() for s in alone.curve]
         assert loss == alone.loss.tolist()
         assert correct == alone.correct.tolist()
         assert predictions == alone.predictions.tolist()

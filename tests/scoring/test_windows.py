@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,14 +29,26 @@ def test_windows_cover_each_document_once_and_in_order(texts: list[str], block: 
     assert windows.length.sum() == len(windows.targets)
 
 
-@given(TEXTS, st.integers(1, 12), st.integers(1, 5))
-def test_batches_hold_each_window_once_the_longest_first(texts: list[str], block: int, size: int) -> None:
+@given(TEXTS, st.integers(1, 12), st.integers(1, 40))
+def test_batches_hold_each_window_once_the_longest_first_and_as_many_as_fit(
+    texts: list[str], block: int, size: int
+) -> None:
     windows = cut(encoder(), texts, block)
     batches = windows.batches(size)
     assert sorted(int(i) for batch in batches for i in batch) == list(range(len(windows)))
-    assert all(len(batch) == size for batch in batches[:-1])
+    for batch, following in pairwise([*batches, np.empty(0, np.int64)]):
+        longest = int(windows.length[batch].max())
+        assert len(batch) * longest <= max(size, longest)
+        assert not len(following) or (len(batch) + 1) * longest > size
     lengths = [int(windows.length[i]) for batch in batches for i in batch]
     assert lengths == sorted(lengths, reverse=True)
+
+
+@given(TEXTS, st.integers(1, 12))
+def test_a_window_begins_with_the_token_before_its_first_target_in_view(texts: list[str], block: int) -> None:
+    windows = cut(encoder(), texts, block)
+    counted = [c for n in windows.length for c in range(1, int(n) + 1)]
+    assert windows.context.tolist() == counted
 
 
 def test_padding_is_on_the_right_and_known_by_its_place() -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from headrace.artifacts.provenance import git_commit
 from headrace.options import parse_mapping
 from headrace.scoring.models import load_model
 from headrace.train.arguments import set_threads
 from headrace.train.batches import Batches
 from headrace.train.check import check
 from headrace.train.data import Data, open_stream, prepare
-from headrace.train.record import git_commit, history
+from headrace.train.record import history
 from tests.train.conftest import Train, sha, strict
 
 
@@ -98,9 +99,9 @@ def test_history_joins_what_was_logged_at_one_step() -> None:
 
 
 def test_the_commit_is_the_images_or_the_checkouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEADRACE_GIT_COMMIT", "abc")
+    monkeypatch.setenv("HEADRACE_REVISION", "abc")
     assert git_commit() == "abc"
-    monkeypatch.delenv("HEADRACE_GIT_COMMIT")
+    monkeypatch.delenv("HEADRACE_REVISION")
     found = git_commit()
     assert found is None or len(found) == 40
 

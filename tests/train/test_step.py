@@ -37,6 +37,9 @@ def test_a_training_leaves_what_hf_leaves_and_its_own(finished: Path) -> None:
     assert record["steps"] == 6 and record["tokens"] == 24 * 64 and record["lanes"] == 4
     assert [entry["step"] for entry in record["history"]] == [3, 6]
     assert record["dataset"]["rows"] == 57 and record["heldout"]["documents"] == 2
+    assert record["parent"]["random_weights"] is True and record["parent"]["resumed_from"] is None
+    assert record["dataset"]["sources"][0]["weight"] == 1 and record["hardware"]["cores"] >= 1
+    assert len(record["lock_sha256"]) == 64
     assert strict(finished / "progress.json")["phase"] == "finished"
 
 
@@ -202,6 +205,9 @@ def test_weights_to_start_from_are_a_training_output(train: Train, finished: Pat
     train(tmp_path / "b", model_name_or_path=str(finished / "checkpoint-6"), init_from_config=None, max_steps=1)
     assert sha(tmp_path / "a" / "model.safetensors") == sha(tmp_path / "b" / "model.safetensors")
     assert losses(tmp_path / "a") == [] and strict(tmp_path / "a" / "headrace.json")["steps"] == 1
+    parents = [strict(tmp_path / name / "headrace.json")["parent"] for name in "ab"]
+    assert parents[0]["commit_hash"] == read_commit(finished).hash and parents[0]["model"] == str(finished)
+    assert parents[1]["commit_hash"] == read_commit(finished / "checkpoint-6").hash
 
 
 def test_samples_before_and_after_leave_the_training_as_it_is(train: Train, finished: Path, tmp_path: Path) -> None:

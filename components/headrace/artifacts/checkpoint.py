@@ -100,14 +100,15 @@ def _flush(path: Path) -> None:
 def read_commit(folder: Path) -> CommitRecord:
     """The folder's commit record; DamagedCheckpoint when it is missing, unreadable or untrue to its hash."""
     try:
-        return _parse_commit(read_json(folder / COMMIT), str(folder / COMMIT))
+        return parse_commit(read_json(folder / COMMIT), str(folder / COMMIT))
     except DamagedCheckpoint:
         raise
     except InputError as error:
         raise DamagedCheckpoint(f"{folder} is not a committed checkpoint: {error.message}", _RUN_AGAIN) from error
 
 
-def _parse_commit(value: Any, name: str) -> CommitRecord:
+def parse_commit(value: Any, name: str) -> CommitRecord:
+    """The commit record in a JSON value; DamagedCheckpoint says that `name` does not hold it."""
     if not isinstance(value, dict):
         raise DamagedCheckpoint(f"{name} is not a commit record: expected an object", _RUN_AGAIN)
     if value.get("version") != VERSION:
@@ -265,6 +266,18 @@ def fetch(location: str, scratch: Path) -> Fetched:
     )
 
 
+def committed_hash(location: str) -> str | None:
+    """The commit hash of what lies at a folder or `gs://` URI; None for what Headrace never committed."""
+    store = open_store(location)
+    if store.exists(REFERENCE):
+        name = f"{store.uri}/{REFERENCE}"
+        return CheckpointRef._parse(parse_json(store.read(REFERENCE), name), name).commit_hash
+    if store.exists(COMMIT):
+        name = f"{store.uri}/{COMMIT}"
+        return parse_commit(parse_json(store.read(COMMIT), name), name).hash
+    return None
+
+
 def _top_level(store: Store) -> set[str]:
     if isinstance(store, LocalStore):
         return {path.name for path in store.folder.iterdir()}
@@ -305,7 +318,7 @@ def _fetch_model(store: Store, scratch: Path, ref: CheckpointRef | None) -> Path
             )
         return _bring(store, scratch, _without_checkpoints(names))
     name = f"{store.uri}/{COMMIT}"
-    record = _parse_commit(parse_json(store.read(COMMIT), name), name)
+    record = parse_commit(parse_json(store.read(COMMIT), name), name)
     if ref is not None and record.hash != ref.commit_hash:
         raise DamagedCheckpoint(
             f"{store.uri} is another checkpoint than the one meant: its commit hash is {record.hash} (step "

@@ -28,8 +28,6 @@ from headrace.errors import AlreadyExists, HeadraceError, InputError
 # Connect and read; one attempt. Attempts together are bounded by the retry's own deadline.
 _TIMEOUT_S = (10.0, 60.0)
 _RETRY = DEFAULT_RETRY.with_timeout(120.0)
-# Shorter than a lease, so that it is known in time whether it was renewed.
-_LEASE_RETRY = DEFAULT_RETRY.with_timeout(20.0)
 _CHECK_S = 10.0
 _CHECK_RETRY = DEFAULT_RETRY.with_timeout(_CHECK_S - 2)
 
@@ -84,7 +82,6 @@ class GcsStore(Store):
                     raise AlreadyExists(f"{self.uri}/{name} exists already, with other content") from error
 
     def read_at(self, name: str) -> tuple[bytes, int] | None:
-        """An object's bytes and generation; None when there is none of that name."""
         with self._explained(f"read {name}"):
             blob = self._bucket().get_blob(self._key(name), timeout=_TIMEOUT_S, retry=_RETRY)
             if blob is None:
@@ -97,17 +94,14 @@ class GcsStore(Store):
                 return self.read_at(name)
             return data, int(blob.generation)
 
-    def replace(self, name: str, data: bytes, generation: int) -> int:
-        """Put an object in the place of one generation of it, 0 for none; the new generation.
-
-        AlreadyExists when another generation is there with other content.
-        """
+    def replace(self, name: str, data: bytes, generation: int, *, deadline_s: float = 20.0) -> int:
         with self._explained(f"write {name}"):
             blob = self._blob(name)
             try:
                 blob.upload_from_string(
-                    data, timeout=_TIMEOUT_S, retry=_LEASE_RETRY, checksum="crc32c", if_generation_match=generation
-                )
+                    data, timeout=_TIMEOUT_S, retry=DEFAULT_RETRY.with_timeout(deadline_s), checksum="crc32c",
+                    if_generation_match=generation,
+                )  # fmt: skip
             except api.PreconditionFailed as error:
                 if not self._landed(blob, data):
                     raise AlreadyExists(f"{self.uri}/{name} was replaced by another writer") from error
@@ -132,6 +126,11 @@ class GcsStore(Store):
         except api.NotFound:
             return False
         return bool(blob.crc32c == _crc32c(google_crc32c.Checksum(data)) and blob.size == len(data))
+
+    def same(self, name: str, path: Path) -> bool:
+        with self._explained(f"look for {name}"):
+            blob = self._bucket().get_blob(self._key(name), timeout=_TIMEOUT_S, retry=_RETRY)
+        return blob is not None and _is_copy(blob, path)
 
     def read(self, name: str) -> bytes:
         with self._explained(f"read {name}", missing=name):

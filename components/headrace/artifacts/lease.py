@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 LOCK, LEASE = ".headrace.lock", "lease.json"
 SECONDS = 60.0
-"""How long a lease holds after its last renewal; it is renewed three times as often."""
+"""How long a lease holds after its last renewal; it is renewed three times as often, each time within 20 s."""
 
 
 class Lease(ABC):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from headrace.artifacts.files import files_below, sync_folder, temporary_beside, write_bytes
-from headrace.errors import AlreadyExists, InputError
+from headrace.artifacts.files import files_below, sha256_file, sync_folder, temporary_beside, write_bytes
+from headrace.errors import AlreadyExists, HeadraceError, InputError
 
 # Written after everything else, so that whoever sees it may trust that the rest is there.
 LAST = "commit.json"
@@ -83,6 +87,22 @@ class Store(ABC):
         AlreadyExists when another content is there. The same content counts as written: that is what a lost
         reply looks like. So writers that must exclude each other put something of their own into `data`.
         """
+
+    @abstractmethod
+    def read_at(self, name: str) -> tuple[bytes, int] | None:
+        """A file's bytes and its generation, which names this content; None when there is none of that name."""
+
+    @abstractmethod
+    def replace(self, name: str, data: bytes, generation: int, *, deadline_s: float = 20.0) -> int:
+        """Put a file in the place of one generation of it, 0 for none; the new generation.
+
+        Of racing writers one wins; AlreadyExists when another generation is there with other content. No two
+        writers may put the same content: it counts as written, as with `write_once`.
+        """
+
+    @abstractmethod
+    def same(self, name: str, path: Path) -> bool:
+        """Whether a file there has the content of a local one, as its digest says; False when it is missing."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -196,6 +216,33 @@ class LocalStore(Store):
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
 
+    def read_at(self, name: str) -> tuple[bytes, int] | None:
+        try:
+            data = self._path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise InputError(f"cannot read {name} in {self.uri}: {error.strerror}") from error
+        return data, int.from_bytes(hashlib.sha256(data).digest()[:8]) | 1  # never 0, which is none
+
+    def replace(self, name: str, data: bytes, generation: int, *, deadline_s: float = 20.0) -> int:
+        path = self._path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_name(f".{path.name}.lock"), deadline_s):
+            now = self.read_at(name)
+            if (now[1] if now else 0) != generation and (now is None or now[0] != data):
+                raise AlreadyExists(f"{path} was replaced by another writer")
+            write_bytes(path, data)
+        written = self.read_at(name)
+        assert written is not None
+        return written[1]
+
+    def same(self, name: str, path: Path) -> bool:
+        there = self._path(name)
+        return (
+            there.is_file() and there.stat().st_size == path.stat().st_size and sha256_file(there) == sha256_file(path)
+        )
+
     def read(self, name: str) -> bytes:
         try:
             return self._path(name).read_bytes()
@@ -232,6 +279,29 @@ class LocalStore(Store):
                 f"cannot write in {self.uri}: {nearest}: {error.strerror}",
                 f"name a folder that user {os.getuid()} may write to, on a disk with free space",
             ) from error
+
+
+@contextmanager
+def locked(path: Path, deadline_s: float) -> Iterator[None]:
+    """Hold a lock that the kernel drops with this process; HeadraceError when another keeps it for so long."""
+    end = time.monotonic() + deadline_s
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise HeadraceError(
+                        f"{path} is locked by another process for {deadline_s:.0f} s",
+                        "wait for its end or stop it, then run again",
+                    ) from None
+                time.sleep(0.02)
+            except OSError as error:  # file systems without locks
+                raise InputError(
+                    f"{path} cannot be locked: {error.strerror}", "publish to a disk of this machine, or to gs://"
+                ) from error
+        yield
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -55,7 +55,7 @@ def make_card(*, name: str, metrics: Mapping[str, Any], lineage: Mapping[str, An
     )
     dataset = lineage.get("dataset") or {}
     return environment.get_template("card.md.j2").render(
-        metadata=_metadata(name, metrics, dataset),
+        metadata=_metadata(name, metrics, dataset, lineage.get("parent") or {}),
         name=name,
         summary=_summary(lineage, dataset),
         results=table(metrics, "github"),
@@ -68,7 +68,7 @@ def make_card(*, name: str, metrics: Mapping[str, Any], lineage: Mapping[str, An
     )
 
 
-def _metadata(name: str, metrics: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
+def _metadata(name: str, metrics: Mapping[str, Any], dataset: Mapping[str, Any], parent: Mapping[str, Any]) -> str:
     """The YAML that the Hub reads, results included."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -89,7 +89,8 @@ def _metadata(name: str, metrics: Mapping[str, Any], dataset: Mapping[str, Any])
         pipeline_tag="text-generation",
         tags=["headrace"],
         # Only a Hub dataset has a revision, and only such a one may be named here.
-        datasets=[source] if dataset.get("revision") else None,
+        datasets=[str(s["name"]) for s in dataset.get("sources") or [dataset] if s.get("revision")] or None,
+        base_model=parent["model"] if parent.get("revision") and not parent.get("random_weights") else None,
         model_name=name,
         eval_results=results or None,
     )
@@ -127,5 +128,7 @@ def _facts(lineage: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[tuple
         ("ranks", lineage.get("world_size")),
         ("image", lineage.get("image")),
         ("code", lineage.get("git_commit")),
+        ("began from", (lineage.get("parent") or {}).get("model")),
+        ("gate", (lineage.get("gate") or {}).get("outcome")),
     ]
     return [(name, f"`{value}`") for name, value in rows if value not in (None, "")]

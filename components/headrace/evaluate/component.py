@@ -36,7 +36,7 @@ def evaluate(
         heldout: the documents that were kept out of training.
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset.
-        gate: what a missed threshold does: block, warn or off.
+        gate: what becomes of a model that misses a threshold or may be worse than the current one: block, warn or off.
         gate_threshold: conditions of being published, such as "perplexity <= 30"; all must hold.
         publish: folder or gs:// URI to publish to.
         wandb_project: Weights & Biases project; online only where WANDB_API_KEY is set.
@@ -45,7 +45,7 @@ def evaluate(
     Returns:
         metrics: loss, perplexity, accuracy and bits per byte.
         report: the run as a page.
-        results: metrics.json, lineage.json and the model card; without publish and output_root the published model too.
+        results: metrics.json, scores.parquet, lineage.json, the card; and without publish and output_root the model.
         gate: passed, warned, refused or not judged.
         reason: why it was refused, in a line; else empty.
         published: where the model was published; empty if it was refused.
@@ -55,8 +55,8 @@ def evaluate(
     return task.run(
         {
             **arguments, "dataset_name": dataset_name, "dataset_config_name": dataset_config_name,
-            "dataset_revision": dataset_revision, "gate": gate, "gate_threshold": gate_threshold, "publish": publish,
-            "wandb_project": wandb_project,
+            "dataset_revision": dataset_revision, "gate": gate, "publish": publish, "wandb_project": wandb_project,
+            "gate_threshold": gate_threshold or arguments.get("gate_threshold"),
         },
         output_root, model=model, heldout=heldout, metrics=metrics, report=report, results=results,
     )  # fmt: skip

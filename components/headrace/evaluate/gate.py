@@ -1,4 +1,4 @@
-"""Whether a scored model may be published: its metrics held against thresholds that the user set."""
+"""Whether a scored model may be published: held against thresholds, and against the model that is current there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.errors import InputError
+from headrace.scoring.paired import CONFIDENCE, Difference
 
 OFF, WARN, BLOCK = MODES = ("off", "warn", "block")
 PASSED, WARNED, REFUSED, NOT_JUDGED = "passed", "warned", "refused", "not judged"
@@ -58,12 +59,57 @@ class Threshold:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A model beside the one that is current where it is to be published.
+
+    version: of the current one, empty where there is none. how: which scores of it were taken; problem: why there is
+    no difference, where there should be one. block: tokens in view of the current model.
+    """
+
+    version: str = ""
+    itself: bool = False
+    difference: Difference | None = None
+    how: str = ""
+    block: int | None = None
+    problem: str = ""
+
+    def met(self, max_regression: float) -> bool:
+        """Whether the model may follow: surely no worse than that, or with nothing to follow."""
+        if self.difference is not None:
+            return self.difference.high <= max_regression
+        return not self.problem
+
+    def reason(self, max_regression: float) -> str:
+        """What was found, in a line."""
+        if not self.version:
+            return "no model is current where it is published: there is nothing to beat"
+        if self.itself:
+            return f"{self.version} is current already: it is not compared with itself"
+        if self.difference is None:
+            return f"it cannot be compared with {self.version}, which is current: {self.problem}"
+        found = self.difference
+        return (
+            f"its loss is {found.nats:+.4f} nats a token beside {self.version}, at most {found.high:+.4f} with "
+            f"{CONFIDENCE:.0%} confidence, {'as' if self.met(max_regression) else 'not as'} wanted: "
+            f"at most {max_regression:+g}"
+        )
+
+    def to_json(self, max_regression: float) -> dict[str, Any]:
+        """As it lies in metrics.json: what was compared, effect and interval in nats a token, and the margin."""
+        facts = {"version": self.version or None, "max_regression": max_regression, "scores": self.how or None}
+        if self.block is not None:
+            facts["block"] = self.block
+        return {**facts, **(self.difference.to_json() if self.difference else {"difference": None, "interval": None})}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the gate said. outcome: passed, warned, refused or not judged; reasons: a line for each threshold."""
+    """What the gate said. outcome: passed, warned, refused or not judged; reasons: one a line."""
 
     mode: str
     outcome: str
     reasons: tuple[str, ...]
+    comparison: Mapping[str, Any] | None = None
 
     @property
     def refused(self) -> bool:
@@ -72,22 +118,35 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """As it lies in metrics.json under `gate`."""
-        return {"mode": self.mode, "outcome": self.outcome, "reasons": list(self.reasons)}
+        return {
+            "mode": self.mode, "outcome": self.outcome, "reasons": list(self.reasons), "comparison": self.comparison,
+        }  # fmt: skip
 
 
-def judge(mode: str, thresholds: Sequence[Threshold], metrics: Mapping[str, Any]) -> Verdict:
-    """Hold metrics against thresholds; all must be met. Off: nothing is judged. Warn: nothing is refused."""
+def judge(
+    mode: str,
+    thresholds: Sequence[Threshold],
+    metrics: Mapping[str, Any],
+    comparison: Comparison | None = None,
+    max_regression: float = 0.0,
+) -> Verdict:
+    """Hold metrics against thresholds, and a comparison against its margin; all must be met.
+
+    Off: nothing is judged. Warn: nothing is refused.
+    """
     if mode == OFF:
         return Verdict(mode=mode, outcome=NOT_JUDGED, reasons=())
-    if not thresholds:
-        return Verdict(mode=mode, outcome=PASSED, reasons=("no threshold was set",))
     met = [threshold.met_by(metrics.get(threshold.metric)) for threshold in thresholds]
-    reasons = tuple(
+    reasons = [
         f"{t.metric} is {_shown(metrics.get(t.metric))}, {'as' if good else 'not as'} wanted: {t}"
         for t, good in zip(thresholds, met, strict=True)
-    )
-    missed = WARNED if mode == WARN else REFUSED
-    return Verdict(mode=mode, outcome=PASSED if all(met) else missed, reasons=reasons)
+    ] or ["no threshold was set"]
+    if comparison is not None:
+        met.append(comparison.met(max_regression))
+        reasons.append(comparison.reason(max_regression))
+    outcome = PASSED if all(met) else WARNED if mode == WARN else REFUSED
+    compared = comparison.to_json(max_regression) if comparison is not None else None
+    return Verdict(mode=mode, outcome=outcome, reasons=tuple(reasons), comparison=compared)
 
 
 def _shown(value: object) -> str:

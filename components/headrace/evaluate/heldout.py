@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ FILE = "heldout.parquet"
 class Chosen:
     """Documents to score. made: now, by the rule of --heldout_fraction; manifest: None for a file.
 
-    origin: in words that everyone may read.
+    origin: in words that everyone may read. sources: of each document the source of a mixture, or the dataset.
     """
 
     slice: HeldOut
@@ -32,10 +32,32 @@ class Chosen:
     origin: str
     manifest: Manifest | None = None
     other_split: bool = False
+    sources: tuple[str, ...] = ()
 
 
-def choose(options: Options, progress: inputs.Progress | None = None) -> Chosen:
-    """The slice of --heldout, or one made by the same rule now; InputError naming --heldout when there is none."""
+def choose(options: Options, record: Mapping[str, Any], progress: inputs.Progress | None = None) -> Chosen:
+    """The slice of --heldout, or one made by the same rule now; InputError naming --heldout when there is none.
+
+    record: the model's training record, which knows the names of sources that a file does not.
+    """
+    chosen = _choose(options, progress)
+    return replace(chosen, sources=_sources(chosen, record))
+
+
+def _sources(chosen: Chosen, record: Mapping[str, Any]) -> tuple[str, ...]:
+    files: list[str] = chosen.slice.table.column("file").to_pylist()
+    if chosen.manifest is not None:
+        names = [part.name for part in chosen.manifest.parts]
+    else:
+        names = [str(source["name"]) for source in (record.get("dataset") or {}).get("sources") or ()]
+    if len(names) < 2:
+        return (without_secrets(names[0]) if names else "all",) * len(files)
+    longest = sorted(names, key=len, reverse=True)
+    found = (next((name for name in longest if file.startswith(f"{name}/")), "unknown") for file in files)
+    return tuple(without_secrets(name) for name in found)
+
+
+def _choose(options: Options, progress: inputs.Progress | None) -> Chosen:
     dataset = options.dataset
     if dataset.heldout:
         limit = dataset.max_eval_samples if "max_eval_samples" in options.given else None

@@ -1,34 +1,23 @@
-"""Where a model came from: data, plan, commit, code and packages; no secrets, and nothing that changes by the hour."""
+"""Where a model came from: data, plan, commit, code, packages, machines, and what the gate said; no secrets."""
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
+import time
 from collections.abc import Mapping
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from headrace import __version__
-from headrace.evaluate.addresses import without_secrets
+from headrace.artifacts.provenance import hardware, software
+from headrace.evaluate.addresses import cleaned, without_secrets
 from headrace.evaluate.heldout import Chosen
 from headrace.evaluate.subject import Subject
 
-PACKAGES = (
-    "accelerate",
-    "datasets",
-    "huggingface_hub",
-    "numpy",
-    "pyarrow",
-    "safetensors",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
 _TRAINING = (
     "version",
     "git_commit",
+    "image",
+    "lock_sha256",
+    "hardware",
     "global_batch",
     "per_device_batch",
     "accumulation",
@@ -41,23 +30,28 @@ _TRAINING = (
 )
 
 
-def make_lineage(subject: Subject, chosen: Chosen) -> dict[str, Any]:
-    """The content of lineage.json: equal for the same model, documents and software."""
+def make_lineage(subject: Subject, chosen: Chosen, *, accelerator: str = "", started: float) -> dict[str, Any]:
+    """The content of lineage.json. started: of the monotonic clock; what came of scoring does not depend on it."""
     record, commit = subject.record, subject.commit
+    here = software()
+    packages = here.pop("packages")
+    steps = commit.step if commit else record.get("steps")
     return {
         "headrace": __version__,
-        "git_commit": git_commit(),
-        "image": os.environ.get("HEADRACE_IMAGE") or None,
-        "python": platform.python_version(),
+        **here,
+        "python": packages["python"],
+        "hardware": hardware(accelerator),
         "model": without_secrets(subject.location),
         "model_revision": subject.revision or None,
         "version": subject.version,
         "commit_hash": commit.hash if commit else None,
         "step": commit.step if commit else None,
+        "parent": cleaned(record.get("parent")),
         "plan_hash": (commit.plan_hash if commit else "") or record.get("plan_hash"),
-        "ledger_head": commit.ledger_head if commit else "",
+        "ledger": {"steps": [1, steps] if steps else None, "head": commit.ledger_head if commit else ""},
         "world_size": record.get("world_size"),
         "dataset": _dataset(record, chosen),
+        "choice": _choice(record),
         "heldout": {
             "digest": chosen.slice.digest,
             "documents": chosen.slice.table.num_rows,
@@ -65,8 +59,16 @@ def make_lineage(subject: Subject, chosen: Chosen) -> dict[str, Any]:
             "origin": chosen.origin,
         },
         "training": {key: record[key] for key in _TRAINING if key in record},
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "durations": {"train_s": record.get("seconds"), "evaluate_s": round(time.monotonic() - started, 1)},
+        "packages": packages,
     }
+
+
+def _choice(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Which rows were trained, as the plan has it."""
+    plan = record.get("plan") or {}
+    names = ("filters", "dedup", "mixture", "seed", "manifest_hash", "tokenizer_hash")
+    return {name: plan[name] for name in names if name in plan} or None
 
 
 def _dataset(record: Mapping[str, Any], chosen: Chosen) -> dict[str, Any] | None:
@@ -84,25 +86,3 @@ def _dataset(record: Mapping[str, Any], chosen: Chosen) -> dict[str, Any] | None
         "revision": manifest.revision,
         "manifest_hash": manifest.hash,
     }
-
-
-def git_commit() -> str | None:
-    """The commit of the repository that this very file is tracked in, or that the image was built from; else None."""
-    if os.environ.get("HEADRACE_REVISION"):
-        return os.environ["HEADRACE_REVISION"]
-    here = Path(__file__)
-    for command in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(here.parent), *command], capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-    return done.stdout.strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

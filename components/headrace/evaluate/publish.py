@@ -1,70 +1,80 @@
-"""A model and its papers, put where others find them."""
+"""A model and its papers, put where others find them: staged as a version, verified, then made current."""
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.artifacts.checkpoint import COMMIT, CommitRecord, commit, read_commit
 from headrace.artifacts.storage import Store
-from headrace.errors import DamagedCheckpoint
+from headrace.errors import AlreadyExists, DamagedCheckpoint, HeadraceError
 from headrace.inputs import Progress
 
-CURRENT = "current.json"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Published:
-    """Where a version lies. commit_hash: of the model's files there; written: names that were new or different."""
+class Staged:
+    """Where a version lies. record: of the model's files there; written: names that were new or different."""
 
     uri: str
     version: str
-    commit_hash: str
+    record: CommitRecord
     written: tuple[str, ...]
 
 
-def publish(
+def stage(
     store: Store,
     version: str,
+    staging: Path,
     *,
-    model: Mapping[str, Path],
     papers: Sequence[Path],
-    origin: CommitRecord | None,
     scratch: Path,
     progress: Progress | None = None,
-) -> Published:
-    """Put a model folder at `<store>/<version>/`, its papers beside it, and `current.json` at the top last.
+) -> Staged:
+    """Put a sealed model folder at `<store>/<version>/` with its papers beside it, and verify it there.
 
     What is there already, equal, is left alone, so that doing it again costs nothing. The model's files are vouched
-    for by a commit record: `--model_name_or_path <store>/<version>` verifies them.
+    for by a commit record: `--model_name_or_path <store>/<version>` verifies them. HeadraceError when what arrived is
+    not what was sent.
     """
     there = store.child(version)
-    staging = scratch / "publish"
+    record = read_commit(staging)
+    written: list[str] = []
+    begun = there.exists(COMMIT)
+    if not begun or _commit_hash(there, scratch) != record.hash:
+        if begun:  # a record of other files must not vouch for these while they arrive
+            there.delete(COMMIT)
+        written += _upload(there, staging, record, scratch, progress)
+    for name in record.files:
+        if not there.same(name, staging / name):
+            raise HeadraceError(
+                f"{there.uri}/{name} is not what was sent", "remove that version there, then run the same command again"
+            )
+    for path in papers:
+        if not there.same(path.name, path):
+            there.upload_file(path, path.name)
+            written.append(path.name)
+    return Staged(there.uri, version, record, tuple(f"{version}/{name}" for name in written))
+
+
+def seal(staging: Path, model: Mapping[str, Path], origin: CommitRecord | None) -> CommitRecord:
+    """Links to a model's files in a new folder, and the record that vouches for them."""
     staging.mkdir(parents=True)
     for name, path in model.items():
         (staging / name).symlink_to(path.resolve())
-    record = commit(
+    return commit(
         staging,
         step=origin.step if origin else 0,
         plan_hash=origin.plan_hash if origin else "",
         ledger_head=origin.ledger_head if origin else "",
     )
-    written: list[str] = []
-    if _commit_hash(there, scratch) != record.hash:
-        written += _upload(there, staging, progress)
-    written += [f"{version}/{path.name}" for path in papers if _put(there, path.name, path.read_bytes())]
-    current = {"version": version, "uri": there.uri, "commit_hash": record.hash, "step": record.step}
-    if _put(store, CURRENT, json.dumps(current, indent=2).encode() + b"\n"):
-        written.append(CURRENT)
-    return Published(there.uri, version, record.hash, tuple(written))
 
 
 def _commit_hash(there: Store, scratch: Path) -> str | None:
-    """The hash of the version that is there; None when it is not, or was left half-done."""
-    if not there.exists(COMMIT):
-        return None
+    """The hash of the version that is there; None when its record is damaged."""
     copy = scratch / "published"
     there.download_file(COMMIT, copy / COMMIT)
     try:
@@ -73,7 +83,9 @@ def _commit_hash(there: Store, scratch: Path) -> str | None:
         return None
 
 
-def _upload(there: Store, staging: Path, progress: Progress | None) -> list[str]:
+def _upload(
+    there: Store, staging: Path, record: CommitRecord, scratch: Path, progress: Progress | None
+) -> Sequence[str]:
     total = sum(path.stat().st_size for path in staging.iterdir())
     done = 0
 
@@ -83,14 +95,11 @@ def _upload(there: Store, staging: Path, progress: Progress | None) -> list[str]
         if progress is not None:
             progress("publish", done, total, "bytes")
 
-    # A record of other files must not vouch for these while they arrive.
-    there.delete(COMMIT)
-    return [f"{there.uri.rsplit('/', 1)[-1]}/{name}" for name in there.upload_folder(staging, arrived)]
-
-
-def _put(store: Store, name: str, data: bytes) -> bool:
-    """Write a small file unless it is there with this content; whether it was written."""
-    if store.exists(name) and store.read(name) == data:
-        return False
-    store.write(name, data)
-    return True
+    try:
+        return there.upload_folder(staging, arrived)
+    except AlreadyExists:
+        # Another process has published the same model meanwhile; the record of each has a time of its own.
+        if _commit_hash(there, scratch) != record.hash:
+            raise
+        log.info("%s was published by another process meanwhile", there.uri)
+        return ()

@@ -47,7 +47,7 @@ def run(
         shutil.copyfile(folder / step.REPORT, report.path)
         if folder != kept:
             kept.mkdir(parents=True, exist_ok=True)
-            for name in (step.METRICS, step.LINEAGE, step.CARD):
+            for name in (step.METRICS, step.LINEAGE, step.CARD, step.SCORES):
                 shutil.copyfile(folder / name, kept / name)
         found = read_json(folder / step.METRICS)
     for name, value in found.items():

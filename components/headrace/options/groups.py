@@ -124,12 +124,18 @@ class EvaluateOptions:
     )
     gate: str = option(
         "block",
-        "what a missed --gate_threshold does: block (nothing is published, exit 3), warn, or off (none is looked at)",
+        "what becomes of a model that misses a --gate_threshold, or may be worse than the one that is current at "
+        "--publish: block (it is not published, exit 3), warn, or off (nothing is looked at)",
         choices=("off", "warn", "block"),
     )
     gate_threshold: list[str] | None = option(
         None,
         "publish only a model with METRIC OPERATOR NUMBER, such as 'perplexity <= 30'; may be repeated, all must hold",
+    )
+    gate_max_regression: float = option(
+        0.01,
+        "nats a token by which a model may be worse than the current one at most, with 95 % confidence on the same "
+        "held-out documents; 0 or less: it must be better",
     )
     publish: str | None = option(None, "folder or gs:// URI to publish to (default: `published` in output_dir)")
     wandb_project: str = option("headrace", "Weights & Biases project; online only when WANDB_API_KEY is set")

@@ -118,6 +118,15 @@ def load_model(
     return loaded
 
 
+def accelerator_name(device: torch.device) -> str:
+    """The name of a device that is no CPU, as its driver tells it; empty for a CPU."""
+    import torch
+
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return "" if device.type == "cpu" else device.type
+
+
 def _dtype(name: str | None, configured: torch.dtype | None) -> torch.dtype:
     """float32 for None and `none`; the configuration's for `auto`; otherwise the one named."""
     import torch

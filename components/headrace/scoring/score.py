@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from headrace.inputs import Progress
-from headrace.scoring.scores import Scores, unigram_loss
+from headrace.scoring.head import Logits
+from headrace.scoring.scores import Scores, curve, unigram_loss
 from headrace.scoring.windows import IGNORED, Windows, cut
 from headrace.stream.tokenizer import Encoder
 
-_AT_ONCE = 1 << 24
+_AT_ONCE = 1 << 25
 """Logits in float32 at once, at most; the model's own are often half as wide."""
+_CACHED = 1 << 21
 
 
 def score_documents(
@@ -35,75 +38,94 @@ def score_documents(
 ) -> Scores:
     """Score every token of every document, its EOS included, with at most `block` tokens of its own before it.
 
-    `batch_size` is in windows. Ranks of an initialised process group share the batches, and all get the whole
-    answer, equal bit for bit for any number of them on the same hardware. The model keeps its train or eval mode.
+    A micro-batch holds `batch_size` windows of `block` tokens, or more of shorter ones. Ranks of an initialised
+    process group share the micro-batches, and all get the whole answer, equal bit for bit for any number of them on
+    the same hardware. The model keeps its train or eval mode.
     """
     windows = cut(encoder, texts, block)
-    loss, correct, predictions = _run(model, windows, batch_size, torch.device(device), keep_predictions, progress)
-
-    def of_documents(values: NDArray[Any]) -> NDArray[np.float64]:
-        return np.bincount(windows.document, weights=values, minlength=len(texts)).astype(np.float64)
-
+    targets = _run(model, windows, batch_size * block, torch.device(device), keep_predictions, progress)
+    ends = np.flatnonzero(np.diff(windows.document, append=-1))  # the last window of each document
+    last = windows.start[ends] + windows.length[ends]
+    first = np.concatenate([[0], last[:-1]]).astype(np.int64)[: len(texts)]
+    nats = targets.nats.astype(np.float64)
     return Scores(
-        loss=of_documents(loss),
-        tokens=of_documents(windows.length).astype(np.int64),
-        correct=of_documents(correct).astype(np.int64),
+        loss=np.add.reduceat(nats, first) if len(texts) else np.zeros(0),
+        tokens=last - first,
+        correct=np.add.reduceat(targets.correct.astype(np.int64), first) if len(texts) else np.zeros(0, np.int64),
         bytes=np.array([len(text.encode()) for text in texts], np.int64),
         unigram_loss=unigram_loss(windows.targets),
-        predictions=predictions,
+        curve=curve(nats, windows.context),
+        predictions=targets.predictions,
         references=windows.targets.astype(np.int64) if keep_predictions else None,
     )
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """What came of each target, [t] in document order."""
+
+    nats: NDArray[np.float32]
+    correct: NDArray[np.uint8]
+    predictions: NDArray[np.int64] | None
 
 
 def _run(
     model: nn.Module,
     windows: Windows,
-    batch_size: int,
+    positions: int,
     device: torch.device,
     keep_predictions: bool,
     progress: Progress | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64] | None]:
-    """Loss and correct tokens a window, and the predictions in the order of the targets."""
+) -> _Targets:
     rank, world = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
-    batches = windows.batches(batch_size)
-    sums = np.zeros((2, len(windows)))
-    predictions = np.zeros(len(windows.targets), np.int64) if keep_predictions else None
+    batches = windows.batches(positions)
+    count = len(windows.targets)
+    found = _Targets(
+        nats=np.zeros(count, np.float32),
+        correct=np.zeros(count, np.uint8),
+        predictions=np.zeros(count, np.int64) if keep_predictions else None,
+    )
+    logits = Logits(model, _AT_ONCE)
     with evaluating(model):
         for first in range(0, len(batches), world):
             # A sharded model needs every rank in every forward pass: a rank without a batch repeats the last.
             mine = batches[min(first + rank, len(batches) - 1)]
             inputs, labels = (torch.from_numpy(a).to(device) for a in windows.rows(mine))
-            nats, best = _forward(model, inputs, labels)
+            nats, best = _forward(logits, inputs, labels)
             if first + rank < len(batches):
-                sums[0, mine] = nats.double().sum(dim=1).cpu().numpy()
-                sums[1, mine] = ((best == labels).sum(dim=1)).cpu().numpy()
-                if predictions is not None:
-                    places, real = windows.places(mine)
-                    predictions[places[real]] = best.cpu().numpy()[real]
+                places, real = windows.places(mine)
+                found.nats[places[real]] = nats.cpu().numpy()[real]
+                found.correct[places[real]] = (best == labels).cpu().numpy()[real]
+                if found.predictions is not None:
+                    found.predictions[places[real]] = best.cpu().numpy()[real]
             if progress is not None:
                 progress("score", min(first + world, len(batches)), len(batches), "batches")
-    if world > 1 and len(batches):
-        _sum_over_ranks(sums, device)
-        if predictions is not None:
-            _sum_over_ranks(predictions, device)
-    return sums[0], sums[1], predictions
+    if world > 1 and count:
+        for values in (found.nats, found.correct, found.predictions):
+            if values is not None:
+                _sum_over_ranks(values, device)
+    return found
 
 
-def _forward(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Nats, float32 [b, m] and 0 at padding, and the id put first, int64 [b, m].
-
-    No attention mask: padding is on the right, where causal attention never looks, and a mask would cost the fast
-    kernels.
-    """
-    logits = model(input_ids=inputs, attention_mask=None, use_cache=False).logits.flatten(0, 1)
+def _forward(logits: Logits, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Nats, float32 [b, m] and 0 at padding, and the id put first, int64 [b, m]."""
     targets = labels.flatten()
     nats, best = torch.empty_like(targets, dtype=torch.float32), torch.empty_like(targets)
-    step = max(1, _AT_ONCE // logits.shape[-1])
-    for i in range(0, len(targets), step):
-        part = logits[i : i + step].float()
-        nats[i : i + step] = cross_entropy(part, targets[i : i + step], ignore_index=IGNORED, reduction="none")
-        best[i : i + step] = part.argmax(dim=-1)
+    at = 0
+    for part in _in_cache(logits.parts(inputs)):
+        here = slice(at, at + len(part))
+        single = part.float()
+        nats[here] = cross_entropy(single, targets[here], ignore_index=IGNORED, reduction="none")
+        best[here] = single.argmax(dim=-1)
+        at += len(part)
     return nats.view(labels.shape), best.view(labels.shape)
+
+
+def _in_cache(parts: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same rows, on a CPU few enough at a time to stay in its cache while they are gone over again and again."""
+    for part in parts:
+        rows = max(1, _CACHED // part.shape[-1]) if part.device.type == "cpu" else len(part)
+        yield from torch.split(part, rows)
 
 
 def _distributed() -> bool:

@@ -20,13 +20,28 @@ _AT_ONCE = 1 << 22
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Targets that had from `low` to `high` tokens of their document in view. loss: nats, their sum."""
+
+    low: int
+    high: int
+    tokens: int
+    loss: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As it lies in metrics.json, the loss a token."""
+        return finite({"context": [self.low, self.high], "tokens": self.tokens, "eval_loss": self.loss / self.tokens})
+
+
 @dataclass(frozen=True)
 class Scores:
     """Sums a document, in the order of the documents, so that two models can be compared document by document.
 
     loss: nats, float64 [d]. tokens: targets, the EOS included, int64 [d]. correct: of these, how many the model put
     first, int64 [d]. bytes: UTF-8 bytes of the text, int64 [d]. unigram_loss: nats a token of all targets under
-    their own frequencies. predictions, references: every target's id and the one put first, int64 [t], if kept.
+    their own frequencies. curve: loss by how much of the document was in view. predictions, references: every
+    target's id and the one put first, int64 [t], if kept.
     """
 
     loss: Floats
@@ -34,8 +49,19 @@ class Scores:
     correct: NDArray[np.int64]
     bytes: NDArray[np.int64]
     unigram_loss: float
+    curve: tuple[Stretch, ...] = ()
     predictions: NDArray[np.int64] | None = None
     references: NDArray[np.int64] | None = None
+
+    def of(self, documents: NDArray[np.bool_]) -> Scores:
+        """The scores of some of the documents, bool [d]; the baseline stays that of all, the rest is left out."""
+        return Scores(
+            loss=self.loss[documents],
+            tokens=self.tokens[documents],
+            correct=self.correct[documents],
+            bytes=self.bytes[documents],
+            unigram_loss=self.unigram_loss,
+        )
 
     def summary(self, *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, Any]:
         """Metrics over all tokens and their 95 % intervals, ready for strict JSON.
@@ -93,6 +119,20 @@ def resampled(sums: Floats, *, seed: int, resamples: int = RESAMPLES) -> Floats:
         for done in range(0, resamples, step)
     ]
     return np.concatenate(parts, axis=1)
+
+
+def curve(nats: Floats, context: NDArray[np.int64]) -> tuple[Stretch, ...]:
+    """Loss by tokens in view, in stretches that double: 1, 2, 3 to 4, 5 to 8 …; those without targets are left out."""
+    if not len(nats):
+        return ()
+    ends = 2 ** np.arange(int(context.max() - 1).bit_length() + 1)
+    place = np.searchsorted(ends, context)
+    tokens, loss = np.bincount(place, minlength=len(ends)), np.bincount(place, nats, minlength=len(ends))
+    return tuple(
+        Stretch(low=int(ends[i - 1]) + 1 if i else 1, high=int(ends[i]), tokens=int(tokens[i]), loss=float(loss[i]))
+        for i in range(len(ends))
+        if tokens[i]
+    )
 
 
 def unigram_loss(targets: NDArray[np.integer[Any]]) -> float:

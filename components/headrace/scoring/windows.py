@@ -12,6 +12,8 @@ from headrace.stream.tokenizer import Encoder
 
 IGNORED = -100
 """The label of a position that is no target: padding."""
+_ROWS = 128
+"""Windows a micro-batch at most: the logits of one position of each are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,23 @@ class Windows:
         """Every target, int32 [t], in document order."""
         return self.tokens[1:]
 
-    def batches(self, size: int) -> list[NDArray[np.int64]]:
-        """Indices of windows, `size` at a time, the longest first: little padding, and want of memory shows at once."""
+    @property
+    def context(self) -> NDArray[np.int64]:
+        """Tokens in view of each target, itself not among them: int64 [t], from 1, in document order."""
+        return np.arange(1, len(self.tokens)) - np.repeat(self.start, self.length)
+
+    def batches(self, positions: int) -> list[NDArray[np.int64]]:
+        """Indices of windows, as many whole ones as fill so many positions, padding included.
+
+        The longest first: little padding, and want of memory shows at once.
+        """
         order = np.argsort(-self.length, kind="stable")
-        return [order[i : i + size] for i in range(0, len(order), size)]
+        found, at = [], 0
+        while at < len(order):
+            rows = min(_ROWS, max(1, positions // int(self.length[order[at]])))
+            found.append(order[at : at + rows])
+            at += rows
+        return found
 
     def places(self, batch: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Where in `targets` each position of a padded batch lies, int64 [b, m], and which are real, bool [b, m]."""

@@ -13,9 +13,10 @@ from tabulate import tabulate
 import headrace
 from headrace.artifacts.checkpoint import COMMIT, REFERENCE
 from headrace.artifacts.files import finite, read_json, write_json
+from headrace.artifacts.provenance import software
 from headrace.train.checkpoints import Checkpoints, final_files
 from headrace.train.data import Data
-from headrace.train.record import RECORD, dataset_facts, environment, heldout_facts, history
+from headrace.train.record import RECORD, dataset_facts, heldout_facts, history
 
 
 def train_metrics(state: Mapping[str, Any], epoch: float | None, flos: float) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def write_final(
     tokens, seconds = int(metrics["train_tokens"]), float(metrics["train_runtime"])
     record = {
         "version": headrace.__version__,
-        **environment(),
+        **software(),
         "plan": data.plan.to_json(),
         "plan_hash": data.plan.hash,
         "dataset": dataset_facts(data.manifest),

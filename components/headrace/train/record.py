@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import headrace
+from headrace.artifacts.checkpoint import committed_hash
 from headrace.artifacts.files import finite
+from headrace.options import Options
+from headrace.scoring.models import is_hub_name
 from headrace.stream.heldout import HeldOut
 from headrace.stream.manifest import Manifest
+from headrace.stream.tokenizer import model_folder
 
 RECORD = "headrace.json"
-PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "tokenizers",
-    "safetensors",
-    "datasets",
-    "pyarrow",
-    "numpy",
-)
 
 
 def dataset_facts(manifest: Manifest) -> dict[str, Any]:
@@ -36,6 +24,10 @@ def dataset_facts(manifest: Manifest) -> dict[str, Any]:
         "config": manifest.config,
         "split": manifest.split,
         "revision": manifest.revision,
+        "sources": [
+            {"name": p.name, "config": p.config, "split": p.split, "revision": p.revision, "weight": p.weight}
+            for p in manifest.parts
+        ],
         "text_column": manifest.text_column,
         "manifest_hash": manifest.hash,
         "files": len(manifest.files),
@@ -57,31 +49,13 @@ def history(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [finite(steps[step]) for step in sorted(steps)]
 
 
-def environment() -> dict[str, Any]:
-    """The code that ran: commit of the source, versions of what it stands on."""
-    versions = {"headrace": headrace.__version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {"git_commit": git_commit(), "packages": versions}
-
-
-def git_commit() -> str | None:
-    """The commit of the running source: what the image was built from, or the checkout's; None when unknown."""
-    baked = os.environ.get("HEADRACE_GIT_COMMIT")
-    if baked:
-        return baked
-    source = Path(headrace.__file__)
-    try:
-        # Installed packages may lie in the tree of another repository, which does not track them.
-        _git("ls-files", "--error-unmatch", source.name, folder=source.parent)
-        return _git("rev-parse", "HEAD", folder=source.parent)
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(*words: str, folder: Path) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True)
-    return done.stdout.strip()
+def parent_facts(options: Options) -> dict[str, Any]:
+    """What a run begins from: a model by name, revision and commit hash, as far as it has them, or random weights."""
+    location = str(options.model.model_name_or_path)
+    hub = is_hub_name(location)
+    return {
+        "model": location,
+        "revision": model_folder(location, revision=options.model.model_revision).name if hub else None,
+        "commit_hash": None if hub else committed_hash(location),
+        "random_weights": options.model.init_from_config,
+    }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.artifacts.checkpoint import COMMIT
 from headrace.artifacts.files import read_json
+from headrace.artifacts.provenance import hardware
 from headrace.errors import HeadraceError, InputError, Preempted
 from headrace.inputs import tokenized_folder
 from headrace.options import Options, training_value
@@ -268,6 +269,7 @@ class Run:
         from headrace.train.keeper import Keeper
         from headrace.train.model import open_tokenizer, require_positions, share_pad, takes_positions
         from headrace.train.progress import Bar
+        from headrace.train.record import parent_facts
         from headrace.train.trainer import Frozen, StreamTrainer
 
         state = resume.state if resume else None
@@ -283,6 +285,7 @@ class Run:
             horizon=data.horizon,
             samples=state["samples"] if state else self._samples_before(model),
             started_from=resume.started_from if resume else None,
+            parent=state.get("parent") if state else self.ranks.together(lambda: parent_facts(self.options)),
         )
         tokenizer, folder = open_tokenizer(self.options)
         share_pad(model, tokenizer)
@@ -358,6 +361,7 @@ class Run:
         metrics: dict[str, Any],
     ) -> dict[str, Any]:
         """Write the final model and all that goes with it; the record."""
+        from headrace.scoring.models import accelerator_name
         from headrace.train.model import parameters
         from headrace.train.samples import after
 
@@ -380,6 +384,8 @@ class Run:
                 "efficiency": stream.efficiency,
                 "stream": {**passed, "tail": tail(stream.orders)},
                 "parameters": parameters(trainer.module),
+                "parent": {**(trainer.frozen.parent or {}), "resumed_from": trainer.frozen.started_from},
+                "hardware": hardware(accelerator_name(self.args.device)),
                 "samples": after(trainer.module, self.checked.encoder, trainer.frozen.samples, self.args.seed),
             }
             return finish.write_final(

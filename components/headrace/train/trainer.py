@@ -66,6 +66,8 @@ class Frozen:
     """Prompts and what the untrained model made of them."""
     started_from: str | None
     """Commit hash of the checkpoint that --resume_from_checkpoint named when the run began to write here."""
+    parent: Mapping[str, Any] | None
+    """The model that the run began from; None in states of an earlier Headrace."""
 
 
 class StreamTrainer(Trainer):
@@ -351,6 +353,7 @@ class StreamTrainer(Trainer):
             "interim": self._interim,
             "unscored": self._unscored,
             "started_from": self.frozen.started_from,
+            "parent": self.frozen.parent,
             "trained": {"tokens": tokens, "samples": samples, "seconds": self.seconds()},
             "loss": {
                 "total": as_json(self._total_loss_scalar),
