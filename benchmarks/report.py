@@ -148,7 +148,7 @@ def survey(found: dict[str, Any]) -> str:
     return (
         f"## A long listing\n\n`headrace validate` of {found['files']:,} Parquet files with {found['row_groups']:,} "
         "row groups on the tests' own Hub server on the same machine, through HTTP, 2,000 rows looked at. The server "
-        f"took {found['server_cpu_s']:.0f} s of its two cores in all; most of a second validation is its listing.\n\n"
+        f"took {found['server_cpu_s']:.0f} s of a core in all; the machine's load was {found['load']:.0f}.\n\n"
         + table(["validation", "seconds", "peak MB", "requests"], rows)
         + f"\nThe footers kept take {found['kept_bytes'] / 1e6:.1f} MB, the manifest "
         f"{found['manifest_bytes'] / 1e6:.1f} MB.\n"
