@@ -131,7 +131,7 @@ def test_a_run_that_has_ended_is_no_obstacle() -> None:
 def test_a_lost_reply_starts_no_second_run(
     status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(asking, "REPLY_S", 0.15)
+    monkeypatch.setattr(asking, "REPLY_S", 2.0)
     with KfpServer(looks=["RUNNING"]) as server:
         server.faults = [Fault(CREATE, status, acted=True)]
         assert main(["submit", "mine", "--host", server.url, *SMALL]) == 0
