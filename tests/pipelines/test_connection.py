@@ -153,7 +153,7 @@ def test_a_refusal_of_the_first_request_is_told_at_once(error_of: ErrorOf) -> No
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf) -> None:
-    monkeypatch.setattr(asking, "REPLY_S", 0.05)
+    monkeypatch.setattr(asking, "REPLY_S", 0.5)
     with KfpServer(faults=[Fault("GET /runs", STALL, times=9)]) as server:
         code, said = error_of("list", "--host", server.url)
     assert code == 1 and "timed out" in said.lower()
