@@ -51,7 +51,7 @@ class Pods:
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     """SECRET: {KEY: NAME}: the training finds the key's value in its environment as NAME, if there is one."""
     secret_files: dict[str, str] = field(default_factory=dict)
-    """SECRET: folder where its keys are mounted as files."""
+    """SECRET: folder where its keys are mounted as files, if there is one."""
     volumes: list[dict[str, str]] = field(default_factory=list)
     """claim, path."""
     env: dict[str, str] = field(default_factory=dict)
@@ -152,10 +152,7 @@ class Pods:
             containers=[container] if mounts else None,
             image_pull_secrets=[{"name": name} for name in self.image_pull_secrets],
             node_selector=self.node_selector or None,
-            tolerations=[
-                {"tolerationSeconds" if k == "toleration_seconds" else k: v for k, v in one.items()}
-                for one in self.tolerations
-            ],
+            tolerations=[_toleration(one) for one in self.tolerations],
         )
         named = {"labels": self.labels, "annotations": self.annotations}
         metadata = {name: values for name, values in named.items() if values} or None
@@ -165,6 +162,12 @@ class Pods:
         job = sdk.ReplicatedJobPatch(name=JOB, template=sdk.JobTemplatePatch(spec=sdk.JobSpecPatch(template=pod)))
         template = sdk.JobSetTemplatePatch(spec=sdk.JobSetSpecPatch(replicated_jobs=[job]))
         return sdk.RuntimePatch(training_runtime_spec=sdk.TrainingRuntimeSpecPatch(template=template))
+
+
+def _toleration(one: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in one.items() if value is not None}
+    seconds = given.pop("toleration_seconds", None)
+    return {**given, **({} if seconds is None else {"tolerationSeconds": int(seconds)})}
 
 
 def _known() -> str:
