@@ -14,13 +14,11 @@ import pytest
 from kfp import dsl
 
 from headrace.artifacts.checkpoint import fetch
-from headrace.artifacts.files import sha256_file, write_json
+from headrace.artifacts.files import sha256_file
 from headrace.artifacts.storage import open_store
 from headrace.errors import Preempted
-from headrace.inputs import open_heldout, open_manifest, open_reader
-from headrace.options import parse_mapping
 from headrace.train.component import train
-from tests.artifact_of import artifact
+from tests.artifact_of import artifact, handed_on
 from tests.docker.conftest import ROOT, docker, mounted
 from tests.servers.gcs import GcsServer
 
@@ -50,16 +48,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def looked(bucket: dict[str, str], tmp_path: Path) -> dict[str, dsl.Artifact]:
     """What validation hands on."""
-    options = parse_mapping(FLAGS)
-    manifest = open_manifest(options)
-    heldout = open_heldout(options, open_reader(options, manifest))
-    assert heldout is not None
-    write_json(tmp_path / "manifest", manifest.to_json())
-    heldout.write(tmp_path / "heldout")
-    write_json(tmp_path / "findings", {"verdict": "go"})
-    (tmp_path / "duplicates").touch()
-    kinds = {"manifest": dsl.Artifact, "findings": dsl.Artifact, "heldout": dsl.Dataset, "duplicates": dsl.Dataset}
-    return {name: artifact(kind, tmp_path, name) for name, kind in kinds.items()}
+    return handed_on(FLAGS, tmp_path)
 
 
 def step(looked: dict[str, dsl.Artifact], folder: Path, env: dict[str, str]) -> Path:

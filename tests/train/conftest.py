@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 from kfp import dsl
 
-from headrace.artifacts.files import write_json
 from headrace.entry import run_component
-from headrace.inputs import open_heldout, open_manifest, open_reader
 from headrace.options import parse_mapping
-from tests.artifact_of import artifact
+from tests.artifact_of import handed_on
 
 ROOT = Path(__file__).parents[2]
 PYDOCS = ROOT / "examples" / "pydocs"
@@ -95,21 +93,7 @@ def two(flags: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def looked(flags: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dsl.Artifact]:
     """What validation hands on."""
-    folder = tmp_path_factory.mktemp("looked")
-    options = parse_mapping(flags)
-    manifest = open_manifest(options)
-    heldout = open_heldout(options, open_reader(options, manifest))
-    assert heldout is not None
-    write_json(folder / "manifest", manifest.to_json())
-    heldout.write(folder / "heldout")
-    write_json(folder / "findings", {"verdict": "go"})
-    (folder / "duplicates").touch()
-    return {
-        "manifest": artifact(dsl.Artifact, folder, "manifest"),
-        "findings": artifact(dsl.Artifact, folder, "findings"),
-        "heldout": artifact(dsl.Dataset, folder, "heldout"),
-        "duplicates": artifact(dsl.Dataset, folder, "duplicates"),
-    }
+    return handed_on(flags, tmp_path_factory.mktemp("looked"))
 
 
 @pytest.fixture

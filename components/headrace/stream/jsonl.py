@@ -19,7 +19,6 @@ from headrace.stream.unfit import Unfit, no_column
 
 BLOCK_BYTES = 4 << 20
 """Lines parsed at once; in a plain file also a row group, as there its place is known."""
-ENDINGS = (".jsonl", ".json", ".ndjson")
 COMPRESSED = (".gz", ".zst")
 COMPRESSED_BYTES = 256 << 10
 NAMED_LINES = 1_000
