@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.utils import _http
 
-from headrace.stream import retry
+from headrace.stream import retry, source
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.hub import HubServer
 from tests.servers.hub_repos import make_dataset_repo, tag
@@ -40,15 +44,32 @@ def proxy(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setattr(logging.getLogger("huggingface_hub"), "handlers", [logging.NullHandler()])
     monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.02)
     monkeypatch.setattr(retry, "LONGEST_WAIT_S", 0.1)
+    # An attempt that was left behind asks on at the server that is gone, and closes the client it shares with the
+    # next test each time: it is made to give up soon, and waited for.
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda s: time.sleep(s / 50)))
     with HubServer(root) as hub, FaultProxy(hub.url) as proxy:
         hub.patch(monkeypatch, tmp_path / "home", endpoint=proxy.url)
         yield proxy
+    for thread in threading.enumerate():
+        if thread.name == "headrace-attempt":
+            thread.join(20)
 
 
 def test_a_sound_repository_is_a_go(proxy: FaultProxy, validate: Validate) -> None:
     result = validate(NAME)
     assert result.code == 0 and not result.codes and result.report is not None
     assert len(result.report["dataset"]["revision"]) == 40
+
+
+def test_a_listing_that_breaks_off_is_begun_anew(
+    proxy: FaultProxy, validate: Validate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "WAITS_S", (0.02, 0.02))
+    fault = proxy.add(r"GET /api/datasets/", "reset", times=2)
+    assert validate(NAME).code == 0 and fault.hits == 2
+    proxy.add(r"GET /api/datasets/", "reset", times=-1)
+    result = validate(NAME)
+    assert result.code == 1 and f"cannot reach {NAME}" in result.err and "Traceback" not in result.err
 
 
 def test_a_private_repository(proxy: FaultProxy, validate: Validate) -> None:
@@ -125,7 +146,28 @@ def test_a_revision_that_was_rewritten_is_an_error(
     root: Path, proxy: FaultProxy, validate: Validate, tmp_path: Path
 ) -> None:
     first = validate(NAME, output=tmp_path / "first")
+    assert first.code == 0, first.err
     for path in (root / "datasets" / NAME / "data").iterdir():
         path.unlink()
     again = validate(NAME, "--manifest", str(first.folder / "manifest.json"), output=tmp_path / "again")
     assert again.code == 2 and "train-" in again.err and "Traceback" not in again.err
+
+
+def test_a_client_that_another_thread_closed_is_replaced(
+    proxy: FaultProxy, validate: Validate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a thread does that cannot connect: the client is one for all threads."""
+    closed = 0
+    given = _http.get_session
+
+    def closed_by_another() -> object:
+        nonlocal closed
+        client = given()
+        if closed < 4 and threading.current_thread().name == "headrace-attempt":
+            closed += 1
+            _http.close_session()
+        return client
+
+    monkeypatch.setattr(_http, "get_session", closed_by_another)
+    result = validate(NAME)
+    assert result.code == 0 and not result.codes and closed == 4, result.err

@@ -160,5 +160,8 @@ def is_transient(error: Exception) -> bool:
         return status == 429 or status >= 500
     if isinstance(error, OSError | TimeoutError | EOFError):
         return True
+    # A thread that cannot connect closes the Hub's client, which all threads share; the next attempt gets a new one.
+    if isinstance(error, RuntimeError) and "client has been closed" in str(error):
+        return True
     module = type(error).__module__
     return module.startswith(("aiohttp", "requests", "httpx", "urllib3", "botocore", "gcsfs", "google"))

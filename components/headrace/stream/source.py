@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -31,6 +32,8 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 """Endings of files, and the reader of `datasets` for them with its options; the first four are read here."""
 LOOKERS = 16
 """Files looked at together, where their store does not name what they hold."""
+WAITS_S = (1.0, 4.0)
+"""Before a listing that a network broke is begun anew; then it fails."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +133,16 @@ def _built(name: str, config: str | None, revision: str | None, split: str) -> _
     import datasets
 
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
-        try:
-            builder = datasets.load_dataset_builder(name, config, revision=revision, cache_dir=scratch)
-        except Exception as error:
-            raise _unresolved(error, name, config, revision) from error
+        for wait_s in (*WAITS_S, None):
+            try:
+                builder = datasets.load_dataset_builder(name, config, revision=revision, cache_dir=scratch)
+                break
+            except Exception as error:
+                told = _unresolved(error, name, config, revision)
+                if wait_s is None or isinstance(told, InputError):
+                    raise told from error
+                log.warning("listing %s failed (%s); again in %.0f s", name, told, wait_s)
+                time.sleep(wait_s)
         how = (builder.__module__.rsplit(".", 1)[-1], _options(builder.config))
         splits = {str(k): v for k, v in (builder.config.data_files or {}).items()}
         if split not in splits:
