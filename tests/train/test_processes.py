@@ -89,7 +89,7 @@ def test_killed_after_a_commit_it_goes_on_bit_for_bit(train: Train, flags: dict[
 # Rank 1 owns one lane of three: its second micro-batch is filler alone, in every step that rank 0 has two samples.
 SHARED = {
     "lanes": 3, "global_batch_size": 3, "per_device_train_batch_size": 1, "max_steps": 4, "save_steps": 2,
-    "logging_steps": 1, "do_eval": True,
+    "logging_steps": 1, "do_eval": True, "sample_prompt": "The list",
 }  # fmt: skip
 
 
@@ -131,6 +131,8 @@ def _same_training(one: Path, other: Path, world_size: int) -> None:
     for name in ("plan_hash", "tokens", "steps", "global_batch"):
         assert a[name] == b[name], name
     assert a["world_size"] == 1 and b["world_size"] == world_size
+    assert [s["before"] for s in a["samples"]] == [s["before"] for s in b["samples"]] != []
+    assert all(len(s["after"]) > 10 for s in b["samples"])
     assert a["evaluation"]["eval_loss"] == pytest.approx(b["evaluation"]["eval_loss"], rel=1e-4)
     theirs = dict(losses(other))
     assert theirs.keys() == dict(losses(one)).keys()

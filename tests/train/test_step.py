@@ -216,6 +216,10 @@ def test_samples_before_and_after_leave_the_training_as_it_is(train: Train, fini
     assert [s["prompt"] for s in samples] == ["The list", "A class"]
     assert all(s["before"] != s["after"] for s in samples)
     assert sha(tmp_path / "out" / "model.safetensors") == sha(finished / "model.safetensors")
+    # Killed and resumed, with other prompts by mistake, the run keeps what it began with, to the letter.
+    shutil.copytree(tmp_path / "out" / "checkpoint-4", tmp_path / "again" / "checkpoint-4")
+    train(tmp_path / "again", sample_prompt=["Another"])
+    assert strict(tmp_path / "again" / "headrace.json")["samples"] == samples
 
 
 def test_evaluation_alone_and_in_between(train: Train, finished: Path, tmp_path: Path) -> None:
