@@ -35,7 +35,33 @@ TRAINING = {
 METRICS = {
     "eval_loss": 4.118, "eval_loss_interval": [4.021, 4.209], "perplexity": 61.4, "perplexity_interval": [55.8, 67.3],
     "accuracy": 0.3127, "accuracy_interval": [0.298, 0.327], "bits_per_byte": 1.7341, "tokens": 61_234,
-    "documents": 6, "unigram_loss": 6.731, "loss_over_unigram": 0.6118, "my_metric": 0.25,
+    "documents": 6, "unigram_loss": 6.731, "loss_over_unigram": 0.6118, "my_metric": 0.25, "heldout": "ef" * 32,
+    "block": 256,
+    "gate": {
+        "mode": "block", "outcome": "passed", "reasons": ["no threshold was set", "its loss is -0.1230 nats a token"],
+        "comparison": {
+            "version": "step-90-0f0f0f0f", "max_regression": 0.0, "difference": -0.123, "interval": [-0.2, -0.05],
+            "confidence": 0.95,
+        },
+    },
+    "by_source": [
+        {"source": "pages", "eval_loss": 4.0, "eval_loss_interval": [3.9, 4.1], "accuracy": 0.32, "tokens": 50_000,
+         "documents": 4},
+        {"source": "books", "eval_loss": 4.4, "accuracy": 0.29, "tokens": 11_234, "documents": 2},
+    ],
+    "by_length": [
+        {"length": [65, 256], "eval_loss": 4.5, "accuracy": 0.3, "tokens": 234, "documents": 1},
+        {"length": [16_385, None], "eval_loss": 4.1, "accuracy": 0.31, "tokens": 61_000, "documents": 5},
+    ],
+    "by_position": [
+        {"context": [2 ** (i - 1) + 1 if i else 1, 2**i], "tokens": 6 * 2**i, "eval_loss": 7 - i / 2} for i in range(8)
+    ],
+}  # fmt: skip
+PREVIOUS: dict[str, Any] = {
+    "name": "step-90-0f0f0f0f", "where": "the model promoted last in gs://b/shelf",
+    "metrics": {"eval_loss": 4.241, "perplexity": 69.5, "accuracy": 0.32, "heldout": "ef" * 32, "block": 256},
+    "lineage": {"dataset": {"name": "some/data"}, "training": {"global_batch": 8}, "packages": {"x": "0"},
+                "plan_hash": "aa"},
 }  # fmt: skip
 VALIDATION = {
     "verdict": "warn",
@@ -48,7 +74,13 @@ VALIDATION = {
     ],
     "dataset": DATASET,
 }  # fmt: skip
-LINEAGE = {"dataset": {"name": "some/data"}, "checkpoint": {"step": 100}, "image": None, "packages": {"x": "1"}}
+LINEAGE = {
+    "dataset": {"name": "some/data"},
+    "training": {"global_batch": 16},
+    "checkpoint": {"step": 100},
+    "image": None,
+    "packages": {"x": "1"},
+}
 
 
 class Page(HTMLParser):
@@ -97,7 +129,7 @@ def page(path: Path, **parts: Any) -> tuple[str, Page]:
 
 @pytest.fixture
 def full(tmp_path: Path) -> tuple[str, Page]:
-    return page(tmp_path, training=TRAINING, validation=VALIDATION, metrics=METRICS, lineage=LINEAGE)
+    return page(tmp_path, training=TRAINING, validation=VALIDATION, metrics=METRICS, lineage=LINEAGE, previous=PREVIOUS)
 
 
 def test_everything_there_is_is_shown(full: tuple[str, Page]) -> None:
@@ -108,7 +140,9 @@ def test_everything_there_is_is_shown(full: tuple[str, Page]) -> None:
         "4.92 k tokens/s", "1 min 23 s on 2 ranks", "some/data · c1", "0a1b", "ab" * 32, "cd" * 32, "1.56 MB",
         "2 ranks × 4 samples × 2 micro-batches", "1.37 M", "1 warning, 1 note", "duplicate-rows", "my metric",
         "a.parquet, row group 1, row 3", "dataset · name", "2.13.0", "Loss over steps", "Throughput over steps",
-        "Learning rate over steps", "Before training", "After training",
+        "Learning rate over steps", "Before training", "After training", "Loss by tokens in view", "16,385 or more",
+        "no threshold was set", "-0.1230", "-0.2000 – -0.0500", "each with 95 % confidence", "books",
+        "Both were scored on the same documents.", "4.24104.1180-0.1230 better", "32.00 %31.27 %-0.73 % worse",
     ):  # fmt: skip
         assert said in text, said
     # The gravest finding comes first.
@@ -132,10 +166,10 @@ def test_the_page_is_usable_without_seeing_it(full: tuple[str, Page]) -> None:
                 assert target.removeprefix("#") in shown.ids, (tag, target)
     for clip in re.findall(r"url\(#([^)]+)\)", html):
         assert clip in shown.ids
-    assert len(shown.all("h1")) == 1 and len(shown.all("h2")) == 6
+    assert len(shown.all("h1")) == 1 and len(shown.all("h2")) == 8
     assert all(a.get("scope") in ("row", "col") for a in shown.all("th"))
     pictures = [a for a in shown.all("svg") if a.get("aria-hidden") != "true"]
-    assert len(pictures) == 4 and all(a.get("role") == "img" and a.get("aria-labelledby") for a in pictures)
+    assert len(pictures) == 6 and all(a.get("role") == "img" and a.get("aria-labelledby") for a in pictures)
     assert shown.tags[1][1] == {"lang": "en"} or ("html", {"lang": "en"}) in shown.tags
 
 
@@ -165,6 +199,37 @@ def test_lone_surrogates_and_controls_do_not_stop_it(tmp_path: Path) -> None:
     samples = [{"prompt": "a", "before": "a\ud800\x00", "after": None}]
     html, _ = page(tmp_path, training={**TRAINING, "samples": samples})
     assert "Before training" in html and "After training" not in html
+
+
+def test_what_was_done_differently_is_told(full: tuple[str, Page]) -> None:
+    text = re.sub(r"\s+", " ", full[1].text)
+    told = text[text.index("What was done differently") : text.index("Generated text The same")]
+    # Names of things that differ between any two runs are left out, and what is equal.
+    assert "training · global batch816" in told and "packages · x01" in told
+    assert "plan hash" not in told and "some/data" not in told
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [({"heldout": "other"}, "on different documents"), ({"block": 8}, "a different number of tokens in view")],
+)
+def test_scores_of_other_terms_are_not_compared_without_a_word(
+    before: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    previous = {**PREVIOUS, "metrics": {**PREVIOUS["metrics"], **before}}
+    _, shown = page(tmp_path, metrics=METRICS, previous=previous)
+    assert said in shown.text
+
+
+def test_an_earlier_run_without_scores_is_not_shown(tmp_path: Path) -> None:
+    _, shown = page(tmp_path, metrics=METRICS, previous={"name": "x", "metrics": {"eval_loss": None}})
+    assert "Beside the run before" not in shown.text
+
+
+def test_a_gate_that_did_not_judge_says_so(tmp_path: Path) -> None:
+    gate: dict[str, Any] = {"mode": "off", "outcome": "not judged", "reasons": [], "comparison": None}
+    _, shown = page(tmp_path, metrics={**METRICS, "gate": gate})
+    assert "not judged" in shown.text and "Compared with" not in shown.text
 
 
 @pytest.mark.parametrize("missing", ["training", "validation", "metrics", "lineage"])

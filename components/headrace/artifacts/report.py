@@ -23,14 +23,17 @@ def write_report(
     validation: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     lineage: Mapping[str, Any] | None = None,
+    previous: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page of a run from train's `headrace.json`, validate's `report.json`, `metrics.json`, `lineage.json`.
 
-    Whatever is missing, as a whole or in parts, is left out.
+    previous: what it is compared with, as name, where, metrics and lineage. Whatever is missing, as a whole or in
+    parts, is left out.
     """
     from headrace.artifacts.report_run import page
 
-    _write(path, "run.html.j2", page(title, training or {}, validation or {}, metrics or {}, lineage or {}))
+    parts = (training or {}, validation or {}, metrics or {}, lineage or {}, previous or {})
+    _write(path, "run.html.j2", page(title, *parts))
 
 
 def write_validation_report(path: Path, *, title: str, validation: Mapping[str, Any]) -> None:

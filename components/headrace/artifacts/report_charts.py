@@ -60,10 +60,14 @@ def thinned(x: Sequence[float], y: Sequence[float], most: int = _MOST_POINTS) ->
     )
 
 
-def lines(picture: Picture, drawn: Sequence[Line], *, x_label: str, y_label: str, from_zero: bool = False) -> str:
-    """An SVG element with these lines over one pair of axes."""
+def lines(
+    picture: Picture, drawn: Sequence[Line], *, x_label: str, y_label: str, from_zero: bool = False, log: bool = False
+) -> str:
+    """An SVG element with these lines over one pair of axes; log: the horizontal one is logarithmic."""
 
     def draw(axes: Any) -> None:
+        if log:
+            axes.set_xscale("log")
         for line in drawn:
             colour, dash = _STAND_IN[line.paint], _DASHES[line.paint]
             if line.band is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headrace.artifacts import report_charts as charts
 from headrace.artifacts import report_format as show
+from headrace.artifacts.report_compare import compared
+from headrace.artifacts.report_scores import GATE_TONES, gate, parts, position_figure
 from headrace.artifacts.report_validation import dataset_rows, findings, known, row, summary, tile
 
 _LOG_ROWS = 40
@@ -21,12 +23,14 @@ _MEASURES = (
     ("tokens", "Tokens scored", 0, 1.0, ""),
     ("documents", "Documents scored", 0, 1.0, ""),
     ("bytes", "Bytes of text scored", 0, 1.0, ""),
+    ("block", "Tokens in view", 0, 1.0, ""),
 )
-_GATE_TONES = {"passed": "go", "warned": "warn", "refused": "no-go"}
 Values = Mapping[str, Any]
 
 
-def page(title: str, training: Values, validation: Values, metrics: Values, lineage: Values) -> dict[str, Any]:
+def page(
+    title: str, training: Values, validation: Values, metrics: Values, lineage: Values, previous: Values
+) -> dict[str, Any]:
     """The context of `run.html.j2`."""
     context: dict[str, Any] = {
         "title": title,
@@ -36,6 +40,8 @@ def page(title: str, training: Values, validation: Values, metrics: Values, line
         "tiles": _tiles(training, validation, metrics),
         "training": _training(training, metrics),
         "evaluation": _evaluation(metrics),
+        "gate": gate(metrics),
+        "compared": compared(previous, metrics, lineage),
         "samples": [_sample(s) for s in training.get("samples") or ()],
         "stream": _stream(training, validation),
         "validation": _validation(validation),
@@ -45,8 +51,8 @@ def page(title: str, training: Values, validation: Values, metrics: Values, line
         ],
     }
     names = {
-        "training": "Training", "evaluation": "Evaluation", "samples": "Generated text", "stream": "The stream",
-        "validation": "Validation", "lineage": "Lineage",
+        "training": "Training", "evaluation": "Evaluation", "gate": "Gate", "compared": "Beside the run before",
+        "samples": "Generated text", "stream": "The stream", "validation": "Validation", "lineage": "Lineage",
     }  # fmt: skip
     context["sections"] = [(anchor, name) for anchor, name in names.items() if context[anchor]]
     return context
@@ -96,11 +102,11 @@ def _tiles(training: Values, validation: Values, metrics: Values) -> list[dict[s
                 notes=[summary(validation.get("findings") or ())],
             )
         )  # fmt: skip
-    gate = metrics.get("gate") or {}
-    if gate.get("outcome") in _GATE_TONES:
-        found.append(
-            tile("Gate", gate["outcome"].capitalize(), tone=_GATE_TONES[gate["outcome"]], notes=gate["reasons"])
-        )
+    said = metrics.get("gate") or {}
+    if said.get("outcome") in GATE_TONES:
+        reasons = [str(reason) for reason in said.get("reasons") or ()]
+        note = reasons[0] if len(reasons) == 1 else f"{len(reasons)} reasons, below"
+        found.append(tile("Gate", said["outcome"].capitalize(), tone=GATE_TONES[said["outcome"]], notes=[note]))
     return [t for t in found if t["value"] != show.DASH]
 
 
@@ -143,15 +149,16 @@ def _series(history: Sequence[Values], key: str) -> tuple[list[float], list[floa
 
 
 def _training(training: Values, metrics: Values) -> dict[str, Any] | None:
-    from markupsafe import Markup
-
     history = training.get("history") or ()
     figures = [f for f in (_loss_figure(history, metrics), *_small_figures(history)) if f]
-    if not figures:
-        return None
-    for figure in figures:
-        figure["svg"], figure["narrow"] = Markup(figure["svg"]), Markup(figure["narrow"])
-    return {"charts": figures, "log": _log(history)}
+    return {"charts": _safe(figures), "log": _log(history)} if figures else None
+
+
+def _safe(figures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Figures whose SVG, which is ours, goes into the page as it is."""
+    from markupsafe import Markup
+
+    return [{**figure, "svg": Markup(figure["svg"]), "narrow": Markup(figure["narrow"])} for figure in figures]
 
 
 def _loss_figure(history: Sequence[Values], metrics: Values) -> dict[str, Any] | None:
@@ -260,7 +267,8 @@ def _evaluation(metrics: Values) -> dict[str, Any] | None:
         "Scored on documents held out of training. The unigram baseline is the loss of guessing every token by its "
         "frequency in that slice alone: a model that learned context is well below it."
     )
-    return {"rows": rows, "notes": notes, "about": about}
+    figures = [figure for figure in (position_figure(metrics),) if figure]
+    return {"rows": rows, "notes": notes, "about": about, "parts": parts(metrics), "charts": _safe(figures)}
 
 
 def _with_unit(text: str, unit: str) -> str:

@@ -1,0 +1,57 @@
+"""The run before this one, for the report: the model current where this one is to be published, else an earlier run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from headrace.artifacts.files import parse_json, read_json
+from headrace.artifacts.storage import Store
+from headrace.errors import HeadraceError
+from headrace.evaluate.shelf import read_pointer
+
+log = logging.getLogger(__name__)
+
+METRICS, LINEAGE = "metrics.json", "lineage.json"
+STEP, RUN = "evaluate", "run-"
+
+
+def find_previous(store: Store, output_dir: Path, version: str) -> dict[str, Any] | None:
+    """Name, metrics and lineage of the run to compare with; None when there is none, or it cannot be read.
+
+    The model that was promoted last at `store`, other than this one; with none there, for a folder of `headrace run`,
+    the newest finished run beside it. Ask before publishing: that changes what is current.
+    """
+    try:
+        return _promoted(store, version) or next(_runs_before(output_dir), None)
+    except HeadraceError as error:  # a report without a comparison is still a report
+        log.warning("the report compares with no earlier run: %s", error.message)
+        return None
+
+
+def _promoted(store: Store, version: str) -> dict[str, Any] | None:
+    for promotion in reversed(read_pointer(store).promotions):
+        place = store.child(promotion.version)
+        if promotion.version != version and place.exists(METRICS):
+            return {
+                "name": promotion.version,
+                "where": f"the model promoted last in {store.uri}",
+                "metrics": parse_json(place.read(METRICS), f"{place.uri}/{METRICS}"),
+                "lineage": parse_json(place.read(LINEAGE), LINEAGE) if place.exists(LINEAGE) else {},
+            }
+    return None
+
+
+def _runs_before(output_dir: Path) -> Iterator[dict[str, Any]]:
+    """Finished runs beside the one that this step is of, the newest first: their names begin with their time."""
+    here = output_dir.absolute().parent
+    if output_dir.name != STEP or not here.name.startswith(RUN):
+        return
+    for folder in sorted(here.parent.glob(f"{RUN}*"), reverse=True):
+        step = folder / STEP
+        if folder.name < here.name and (step / METRICS).is_file():
+            lineage = read_json(step / LINEAGE) if (step / LINEAGE).is_file() else {}
+            where = "the run before in the same folder"
+            yield {"name": folder.name, "where": where, "metrics": read_json(step / METRICS), "lineage": lineage}
