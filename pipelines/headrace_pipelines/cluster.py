@@ -82,7 +82,14 @@ Cluster = Mapping[str, Pod]
 _HF, _WANDB = {"headrace-hf": {"HF_TOKEN": "HF_TOKEN"}}, {"headrace-wandb": {"WANDB_API_KEY": "WANDB_API_KEY"}}
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "validate": {"cpu": "2", "memory": "4Gi", "retries": 2, "secrets": _HF},
-    "train": {"cpu": "4", "memory": "16Gi", "accelerators": 1, "shm": "8Gi", "retries": 3, "secrets": _HF},
+    "train": {
+        "cpu": "4",
+        "memory": "16Gi",
+        "accelerators": 1,
+        "shm": "8Gi",
+        "retries": 3,
+        "secrets": {**_HF, **_WANDB},
+    },
     "evaluate": {"cpu": "4", "memory": "16Gi", "accelerators": 1, "retries": 2, "secrets": {**_HF, **_WANDB}},
 }
 """Without a file. Training gets more tries than a preemptible node usually takes from it in a row."""

@@ -21,7 +21,8 @@ LABEL = "headrace.run"
 USER, GROUP = 10001, 0
 """The images' own user, for when this process is root's."""
 PASSED = (
-    "HF_TOKEN", "HF_ENDPOINT", "WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "STORAGE_EMULATOR_HOST",
+    "HF_TOKEN", "HF_ENDPOINT", "WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_DISABLED",
+    "STORAGE_EMULATOR_HOST",
     "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "GOOGLE_CLOUD_PROJECT", "OMP_NUM_THREADS", "NO_PROXY", "no_proxy",
 )  # fmt: skip
 """Variables of this process's environment that the steps get."""

@@ -26,6 +26,7 @@ TITLES = {
     "validate": "Validation",
     "train": "Training: Headrace's own",
     "evaluate": "Evaluation and publishing",
+    "tracking": "Tracking",
     "plan": "Planning",
     "training": "Training: `TrainingArguments` of transformers",
 }

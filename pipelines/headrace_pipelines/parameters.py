@@ -15,7 +15,7 @@ from headrace.options.parse import arguments, convert, known_flags
 TEXTS = ("dataset_name", "model_name_or_path", "dataset_config_name", "dataset_revision", "store", "publish")
 OTHERS = ("gate", "gate_threshold", "wandb_project", "num_nodes", "nproc_per_node")
 """Parameters of their own whose default is the pipeline's."""
-GROUPS = ("dataset", "model", "validate", "train", "evaluate", "training")
+GROUPS = ("dataset", "model", "validate", "train", "evaluate", "tracking", "training")
 REQUIRED = ("dataset_name", "model_name_or_path")
 MIXTURE = "dataset_mixture"
 

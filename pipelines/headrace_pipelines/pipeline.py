@@ -126,6 +126,7 @@ def make_pipeline(cluster: Cluster | None = None, target: str = KFP, *, several_
                     heldout=looked.outputs["heldout"],
                     duplicates=looked.outputs["duplicates"],
                     store=store,
+                    wandb_project=wandb_project,
                     job=job,
                     num_nodes=num_nodes,
                     nproc_per_node=nproc_per_node,

@@ -1,4 +1,4 @@
-"""Weights & Biases: what is recorded, and that nothing of it can fail a step."""
+"""What an evaluation records of its run, and that nothing of it can fail the step."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import Any
 
 import pytest
 
+from headrace.artifacts.files import read_json
 from headrace.evaluate.step import run
-from headrace.evaluate.tracking import sync, track
-from tests.evaluate.conftest import PLAN, options_for
-from tests.servers.listening import Handler, Listener
+from headrace.evaluate.tracking import tables, track
+from tests.evaluate.conftest import PLAN, options_for, seal
 from tests.servers.wandb_files import OfflineRun, find_runs, read_run
+from tests.servers.wandb_server import WandbServer
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
+METRICS = {
+    "eval_loss": 4.0, "eval_loss_interval": [3.5, 4.5], "perplexity": None, "version": "v", "heldout": "d",
+    "metrics": {"mine": 0.5}, "gate": {"mode": "block", "outcome": "passed", "reasons": []},
+    "by_source": [{"source": "a", "eval_loss": 3.0}, {"source": "b", "eval_loss": 5.0, "accuracy": 0.25}],
+    "by_length": [{"length": [1, 64], "eval_loss": 4.0}, {"length": [16385, None], "eval_loss": 2.0}],
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +31,9 @@ def tracker(no_tracker: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(output: Path, **changes: Any) -> Path | None:
-    known: dict[str, Any] = {"project": "p", "name": "n", "config": {"a": 1}, "history": [], "metrics": {"m": 2.0}}
+    known: dict[str, Any] = {
+        "project": "p", "version": "v", "training": {}, "metrics": METRICS, "lineage": {"plan_hash": PLAN},
+    }  # fmt: skip
     return track(output, **{**known, **changes})
 
 
@@ -34,15 +43,42 @@ def read(output: Path) -> OfflineRun:
 
 
 def test_a_step_records_training_and_scores(model: Path, heldout: Path, tmp_path: Path) -> None:
-    facts = run(options_for(model, heldout=str(heldout), wandb_project="mill"), tmp_path / "out")
+    known = read_json(model / "headrace.json")
+    (model / "headrace.json").write_text(
+        (model / "headrace.json").read_text().replace("{", '{"run_id": "mill", "tracking_id": "mill-12",', 1)
+    )
+    seal(model)
+    facts = run(options_for(model, heldout=str(heldout), wandb_project="works"), tmp_path / "out")
     found = read(tmp_path / "out")
-    assert (found.project, found.name, found.job_type) == ("mill", facts["version"], "evaluate")
-    assert found.exit_code == 0 and not found.artifacts
+    assert (found.project, found.name, found.id, found.job_type) == ("works", "mill", "mill-12", "train")
     assert found.config["plan_hash"] == PLAN and found.config["dataset"]["manifest_hash"] == "7" * 64
     logged = {row["_step"]: row for row in found.history}
+    assert list(logged) == [*(entry["step"] for entry in known["history"]), 100]
     assert logged[50]["train/loss"] == 8.5 and logged[99]["train/loss"] == 8.25
     assert logged[100]["eval/eval_loss"] == facts["eval_loss"]
-    assert found.summary["eval/perplexity"] == facts["perplexity"]
+    assert found.summary["eval/perplexity"] == facts["perplexity"] and found.summary["eval/gate"] == "passed"
+    # Tables are all that is uploaded.
+    assert found.exit_code == 0 and {a.type for a in found.artifacts} == {"run_table"}
+    assert logged[100]["eval/samples.nrows"] == 1 and logged[100]["eval/scores.ncols"] == 4
+    assert logged[100]["eval/by_position.nrows"] > 1 and logged[100]["eval/by_length.nrows"] >= 1
+
+
+def test_a_model_of_unknown_training_is_a_run_of_its_own(tmp_path: Path) -> None:
+    folder = record(tmp_path)
+    found = read(tmp_path)
+    assert folder is not None and (found.id, found.job_type) == ("v", "evaluate")
+    (row,) = found.history
+    assert row["eval/eval_loss"] == 4.0 and row["eval/eval_loss_interval_low"] == 3.5 and row["eval/mine"] == 0.5
+
+
+def test_tables_of_scores() -> None:
+    found = {name: (columns, rows) for name, columns, rows in tables(METRICS, [{"prompt": "a", "after": "b"}])}
+    assert found == {
+        "eval/scores": (["metric", "value", "low", "high"], [["eval_loss", 4.0, 3.5, 4.5]]),
+        "eval/by_source": (["source", "eval_loss", "accuracy"], [["a", 3.0, None], ["b", 5.0, 0.25]]),
+        "eval/by_length": (["length", "eval_loss"], [["1 to 64", 4.0], ["16385 to", 2.0]]),
+        "eval/samples": (["prompt", "before", "after"], [["a", "", "b"]]),
+    }
 
 
 def test_folders_of_the_users_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +86,7 @@ def test_folders_of_the_users_are_kept(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "mine").mkdir()
     folder = record(tmp_path / "out")
     assert folder is not None and folder.is_relative_to(tmp_path / "mine")
-    assert not (tmp_path / "out").exists()
+    assert not find_runs(tmp_path / "out")
 
 
 @pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "disabled"), ("WANDB_DISABLED", "true")])
@@ -62,44 +98,21 @@ def test_disabled_is_disabled(name: str, value: str, tmp_path: Path, monkeypatch
 
 def test_a_failing_tracker_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "headrace"):
-        assert record(tmp_path, config={"a": object()}, project="no/slashes?") is None
-    assert "did not record the run" in caplog.text
+        assert record(tmp_path, project="no/slashes?", wait_s=20.0) is None
+        assert record(tmp_path, lineage={"a": object()}) is None
+    assert caplog.text.count("did not get the run") == 2
 
 
-def test_an_unreachable_server_costs_bounded_time_and_no_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_server_in_trouble_costs_bounded_time(
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    started = time.monotonic()
-    with caplog.at_level(logging.WARNING, "headrace"):
-        folder = record(tmp_path, sync_s=3.0)
-    assert time.monotonic() - started < 30
-    assert folder is not None and read(tmp_path).summary["eval/m"] == 2.0
-    assert f"wandb sync {folder}" in caplog.text and KEY not in caplog.text
-    assert KEY.encode() not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
-
-
-class Refusing(Handler):
-    """A server that knows no key."""
-
-    def answer(self) -> None:
-        self.body()
-        body = b'{"errors": [{"message": "who are you"}]}'
-        self.send_response(401)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def test_a_refused_key_is_told_though_wandb_exits_with_0(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = record(tmp_path)
-    assert folder is not None
-    with Listener(Refusing) as server:
+    with WandbServer() as server:
+        server.trouble = lambda _: status
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        started = time.monotonic()
         with caplog.at_level(logging.WARNING, "headrace"):
-            assert not sync(folder, 60.0)
-    assert "did not get the run (wandb: ERROR who are you)" in caplog.text
+            assert record(tmp_path, wait_s=3.0) is None
+        assert time.monotonic() - started < 15
+    assert "-m headrace.tracking" in caplog.text and KEY not in caplog.text

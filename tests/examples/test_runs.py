@@ -29,7 +29,7 @@ RECIPE = """--dataset_streaming true --do_train --eval_strategy no --dataset_nam
     --dataset_config_name CC-MAIN-2024-10 --dataset_group_text true --dataloader_num_workers 8 --max_steps 2500
     --model_name_or_path openai-community/gpt2 --output_dir /output-checkpoint --per_device_train_batch_size 8
     --logging_steps 50 --save_steps 1000"""
-GROUPS = ("dataset", "model", "validate", "train", "evaluate", "training")
+GROUPS = ("dataset", "model", "validate", "train", "evaluate", "tracking", "training")
 
 
 def compiled(folder: Path, *flags: str) -> dict[str, Any]:

@@ -80,6 +80,7 @@ def test_every_field_reaches_the_package(tmp_path: Path) -> None:
     assert (mount["constant"], mount["mountPath"]) == ("corpora", "/data")
     assert {s["secretName"]: {k["secretKey"]: k["envVar"] for k in s["keyToEnv"]} for s in train["secretAsEnv"]} == {
         "headrace-hf": {"token": "HF_TOKEN"}, "other": {"key": "OTHER_KEY"},
+        "headrace-wandb": {"WANDB_API_KEY": "WANDB_API_KEY"},
     }  # fmt: skip
     (files,) = train["secretAsVolume"]
     assert (files["secretName"], files["mountPath"], files["optional"]) == ("headrace-gcs", "/var/secrets/gcs", True)
@@ -139,7 +140,7 @@ def test_the_pod_that_waits_for_a_train_job_stays_off_the_gpu_nodes(tmp_path: Pa
 def test_secrets_go_only_where_they_are_used(tmp_path: Path) -> None:
     _, kubernetes = compiled(tmp_path, "{}")
     assert {task: {s["secretName"] for s in e.get("secretAsEnv", ())} for task, e in kubernetes.items()} == {
-        "exec-pin": {"headrace-hf"}, "exec-validate": {"headrace-hf"}, "exec-train": {"headrace-hf"},
+        "exec-pin": {"headrace-hf"}, "exec-validate": {"headrace-hf"}, "exec-train": {"headrace-hf", "headrace-wandb"},
         "exec-evaluate": {"headrace-hf", "headrace-wandb"}, "exec-record": {"headrace-hf"},
         "exec-refuse": {"headrace-hf"}, "exec-refuse-2": {"headrace-hf"},
     }  # fmt: skip

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         description="Score a model on held-out documents, and publish it with card, metrics and lineage.",
         example=EXAMPLE,
-        groups=("dataset", "model", "evaluate"),
+        groups=("dataset", "model", "evaluate", "tracking"),
         work=_work,
     )
 

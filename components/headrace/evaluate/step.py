@@ -20,6 +20,7 @@ from headrace.evaluate.gate import OFF, Verdict, judge
 from headrace.evaluate.lineage import make_lineage
 from headrace.evaluate.parts import parts
 from headrace.evaluate.prepared import Prepared, prepare
+from headrace.evaluate.previous import find_previous
 from headrace.evaluate.promote import Promoted, promote
 from headrace.evaluate.publish import Staged, seal
 from headrace.evaluate.scored import FILE
@@ -88,7 +89,9 @@ def _finish(
             )  # fmt: skip
         verdict = judge(options.gate, prepared.thresholds, metrics, comparison, options.gate_max_regression)
         metrics["gate"] = lineage["gate"] = verdict.to_json()
-        _write_papers(prepared, metrics, lineage, output_dir)
+        # Asked each time: another model may have become the current one meanwhile.
+        previous = find_previous(store, output_dir, subject.version)
+        _write_papers(prepared, metrics, lineage, previous, output_dir)
         return verdict
 
     promoted = promote(
@@ -98,11 +101,11 @@ def _finish(
     )  # fmt: skip
     recorded = track(
         output_dir,
-        project=options.wandb_project,
-        name=subject.version,
-        config=lineage,
-        history=subject.record.get("history") or [],
-        metrics=_numbers({**metrics, **metrics.get("metrics", {})}),
+        project=prepared.options.tracking.wandb_project,
+        version=subject.version,
+        training=subject.record,
+        metrics=metrics,
+        lineage=lineage,
     )
     _tell(prepared, metrics, promoted.verdict, promoted.staged, recorded, output_dir)
     return _facts(prepared, metrics, promoted)
@@ -129,7 +132,13 @@ def _facts(prepared: Prepared, metrics: dict[str, Any], promoted: Promoted) -> d
     }
 
 
-def _write_papers(prepared: Prepared, metrics: dict[str, Any], lineage: dict[str, Any], output_dir: Path) -> None:
+def _write_papers(
+    prepared: Prepared,
+    metrics: dict[str, Any],
+    lineage: dict[str, Any],
+    previous: dict[str, Any] | None,
+    output_dir: Path,
+) -> None:
     subject = prepared.subject
     write_json(output_dir / METRICS, metrics)
     write_json(output_dir / LINEAGE, lineage)
@@ -141,6 +150,7 @@ def _write_papers(prepared: Prepared, metrics: dict[str, Any], lineage: dict[str
         validation=subject.validation,
         metrics=metrics,
         lineage=lineage,
+        previous=previous,
     )
 
 
@@ -158,10 +168,6 @@ def make_metrics(prepared: Prepared, scores: Scores) -> dict[str, Any]:
     if prepared.caution:
         metrics["heldout_note"] = prepared.caution
     return metrics
-
-
-def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    return {k: v for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
 def _tell(

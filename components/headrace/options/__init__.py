@@ -11,6 +11,7 @@ from headrace.options.groups import (
     ModelOptions,
     Options,
     PlanOptions,
+    TrackingOptions,
     TrainOptions,
     ValidateOptions,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "ModelOptions",
     "Options",
     "PlanOptions",
+    "TrackingOptions",
     "TrainOptions",
     "ValidateOptions",
     "parse_arguments",

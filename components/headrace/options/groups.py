@@ -111,7 +111,9 @@ class TrainOptions:
     num_nodes: int = option(1, "machines to train on; more than one, in a pipeline, makes a Kubeflow TrainJob")
     nproc_per_node: int | None = option(None, "processes a machine (default: one a GPU, one without GPUs)")
     torch_threads: int | None = option(None, "CPU threads of torch (default: the cores, shared by the ranks here)")
-    sample_prompt: list[str] | None = option(None, "text to continue before and after training; may be repeated")
+    sample_prompt: list[str] | None = option(
+        None, "text to continue before and after training, those of the first start; may be repeated"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,6 @@ class EvaluateOptions:
         "held-out documents; 0 or less: it must be better",
     )
     publish: str | None = option(None, "folder or gs:// URI to publish to (default: `published` in output_dir)")
-    wandb_project: str = option("headrace", "Weights & Biases project; online only when WANDB_API_KEY is set")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,13 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackingOptions:
+    """Where a run can be watched."""
+
+    wandb_project: str = option("headrace", "Weights & Biases project; online only when WANDB_API_KEY is set")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Everything one command line or file said.
 
@@ -169,6 +177,7 @@ class Options:
     validate: ValidateOptions = field(default_factory=ValidateOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)
     plan: PlanOptions = field(default_factory=PlanOptions)
     training: Mapping[str, Any] = field(default_factory=dict)
     given: frozenset[str] = frozenset()

@@ -23,6 +23,7 @@ from headrace.options.groups import (
     ModelOptions,
     Options,
     PlanOptions,
+    TrackingOptions,
     TrainOptions,
     ValidateOptions,
 )
@@ -34,6 +35,7 @@ GROUPS: dict[str, type] = {
     "validate": ValidateOptions,
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
+    "tracking": TrackingOptions,
     "plan": PlanOptions,
 }
 # The TrainingArguments a reader of --help wants first; --help_all lists the rest.
@@ -245,6 +247,7 @@ def build_parser(prog: str, description: str, example: str, groups: Sequence[str
         "validate": "validation",
         "train": "training, Headrace's own",
         "evaluate": "evaluation and publishing",
+        "tracking": "tracking",
         "training": "training: every TrainingArguments name of transformers"
         + ("" if show_all else " (the common ones)"),
     }

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words,
         description="Train a causal language model on a stream of documents.",
         example=EXAMPLE,
-        groups=("dataset", "model", "train", "training"),
+        groups=("dataset", "model", "train", "tracking", "training"),
         work=lambda options, output_dir: _work(options, output_dir, words),
     )
 

@@ -24,6 +24,7 @@ def train(
     dataset_config_name: str = "",
     dataset_revision: str = "",
     store: str = "",
+    wandb_project: str = "headrace",
     output_root: str = "",
     job: str = "",
     num_nodes: int = 1,
@@ -43,6 +44,7 @@ def train(
         dataset_config_name: configuration of a Hub dataset.
         dataset_revision: branch, tag or commit of a Hub dataset.
         store: folder or gs:// URI where checkpoints are committed.
+        wandb_project: Weights & Biases project; the training is tracked only where WANDB_API_KEY is set.
         output_root: folder for the step's files, in `train`; empty for a temporary one.
         job: id of the pipeline run: a retry of one that failed for good stops at once.
         num_nodes: machines to train on; more than one makes a Kubeflow TrainJob, and takes a store that all pods see.
@@ -59,6 +61,7 @@ def train(
         {
             **arguments, "dataset_name": dataset_name, "model_name_or_path": model_name_or_path,
             "dataset_config_name": dataset_config_name, "dataset_revision": dataset_revision, "store": store,
+            "wandb_project": wandb_project,
         },
         output_root, job=job, num_nodes=num_nodes, nproc_per_node=nproc_per_node, pods=pods, manifest=manifest,
         findings=findings, heldout=heldout, duplicates=duplicates, model=model, metrics=metrics,

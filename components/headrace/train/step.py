@@ -166,6 +166,7 @@ class Run:
         from transformers.utils import logging as hf_logging
 
         from headrace.train.model import open_model, parameters
+        from headrace.train.tracking import Tracked
 
         reporter.update("model", 0, 1, "models")
         hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar is enough
@@ -184,27 +185,36 @@ class Run:
                 return self._evaluate_only(trainer)
             self.ranks.together(lambda: checkpoints.record_run(trainer.frozen.run_id))
             self.stopping.noted()
-            try:
-                metrics = self._train(trainer, data, resume)
-                self.ranks.together(lambda: _committed(committer))
-                if self.ranks.any(self.stopping.asked):
-                    raise Interrupted
-            except Interrupted:
-                raise self._preempted(trainer, checkpoints, resume) from None
-            if not metrics["train_tokens"]:
-                raise InputError(
-                    "there is no document to train on: all rows are blank or held out",
-                    "look at `headrace validate`'s report, or lower --heldout_fraction",
-                )
-            try:
-                record = self._finish(trainer, checkpoints, data, stream, metrics)
-            except Interrupted:
-                raise self._preempted(trainer, checkpoints, resume) from None
+            with Tracked(self.output_dir, self.options, trainer.frozen, self.ranks) as tracked:
+                trainer.add_callback(tracked)
+                record = self._to_the_end(trainer, checkpoints, data, resume, stream)
+                tracked.finish()
         finally:
             stream.close()
         reporter.update("finished", 1, 1, "models")
         facts = finish.outcome(record, self.output_dir, resumed=str(resume.folder) if resume else None)
         return self._say(finish.summary(record, str(self.output_dir)), facts)
+
+    def _to_the_end(
+        self, trainer: StreamTrainer, checkpoints: Checkpoints, data: Data, resume: Resume | None, stream: RankStream
+    ) -> dict[str, Any]:
+        """Train and write the final model; the record. Preempted when asked to stop before it is committed."""
+        try:
+            metrics = self._train(trainer, data, resume)
+            self.ranks.together(lambda: _committed(trainer.committer))
+            if self.ranks.any(self.stopping.asked):
+                raise Interrupted
+        except Interrupted:
+            raise self._preempted(trainer, checkpoints, resume) from None
+        if not metrics["train_tokens"]:
+            raise InputError(
+                "there is no document to train on: all rows are blank or held out",
+                "look at `headrace validate`'s report, or lower --heldout_fraction",
+            )
+        try:
+            return self._finish(trainer, checkpoints, data, stream, metrics)
+        except Interrupted:
+            raise self._preempted(trainer, checkpoints, resume) from None
 
     def _preempted(self, trainer: StreamTrainer, checkpoints: Checkpoints, resume: Resume | None) -> Preempted:
         """Wait for the commit under way as long as there is time; what to say of it, on all ranks."""
@@ -298,7 +308,7 @@ class Run:
             score=self._scorer(data, reporter) if self.checked.evaluate else None,
         )  # fmt: skip
         log.info("%s", how_it_runs(self.args, model))
-        if grouped and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        if grouped and not trainer.sharded:
             half = self.args.bf16 or self.args.fp16 or model.dtype != torch.float32
             require_isolation(
                 model, self.args.device, rows=1 if flat else stream.batch, tolerance=1e-2 if half else 1e-4,
@@ -375,9 +385,16 @@ class Run:
         passed = trainer.passed()
         trainer.nodes.collect(self.output_dir / FOLDER)
 
+        def continued() -> list[dict[str, str]]:
+            return after(trainer.module, self.checked.encoder, trainer.frozen.samples, self.args.seed)
+
+        # Of weights that are spread over ranks none can run a forward pass by itself.
+        samples = continued() if trainer.sharded else self.ranks.together(continued)
+
         def write() -> dict[str, Any]:
             facts = {
                 "run_id": trainer.frozen.run_id,
+                "tracking_id": trainer.frozen.tracking_id,
                 "world_size": self.ranks.world_size,
                 "per_device_batch": stream.batch,
                 "accumulation": stream.accumulation,
@@ -386,7 +403,7 @@ class Run:
                 "parameters": parameters(trainer.module),
                 "parent": {**(trainer.frozen.parent or {}), "resumed_from": trainer.frozen.started_from},
                 "hardware": hardware(accelerator_name(self.args.device)),
-                "samples": after(trainer.module, self.checked.encoder, trainer.frozen.samples, self.args.seed),
+                "samples": samples,
             }
             return finish.write_final(
                 self.output_dir,

@@ -31,6 +31,7 @@ from headrace.errors import InputError
 from headrace.scoring.scores import Scores
 from headrace.stream.ledger import FOLDER
 from headrace.stream.steps import merge_states
+from headrace.tracking.journal import tracking_id
 from headrace.train.batches import Batches
 from headrace.train.checkpoints import VERSION, Checkpoints, as_json, make_room
 from headrace.train.committer import Committer, disk_error
@@ -68,6 +69,11 @@ class Frozen:
     """Commit hash of the checkpoint that --resume_from_checkpoint named when the run began to write here."""
     parent: Mapping[str, Any] | None
     """The model that the run began from; None in states of an earlier Headrace."""
+
+    @property
+    def tracking_id(self) -> str:
+        """What the run is called at a tracker."""
+        return tracking_id(self.run_id, self.plan_hash, self.started_from)
 
 
 class StreamTrainer(Trainer):
@@ -124,6 +130,11 @@ class StreamTrainer(Trainer):
     def module(self) -> PreTrainedModel:
         """The model without what distributes it."""
         return cast(PreTrainedModel, self.model)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each rank holds a part of the weights only."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def get_train_dataloader(self) -> Any:
         return self.batches
@@ -348,7 +359,7 @@ class StreamTrainer(Trainer):
             "plan_hash": self.frozen.plan_hash,
             "plan": dict(self.frozen.plan),
             "world_size": self.ranks.world_size,
-            "sharded": bool(self.is_fsdp_enabled or self.is_deepspeed_enabled),
+            "sharded": self.sharded,
             "dropped": dropped,
             "interim": self._interim,
             "unscored": self._unscored,
