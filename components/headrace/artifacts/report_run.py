@@ -45,7 +45,7 @@ def page(
         "samples": [_sample(s) for s in training.get("samples") or ()],
         "stream": _stream(training, validation),
         "validation": _validation(validation),
-        "lineage": [row(n, v, code=True) for n, v in show.flat(_without_packages(lineage))],
+        "lineage": known(row(n, v, code=True) for n, v in show.flat(_shown_once(lineage))),
         _PACKAGES: [
             row(n, v, code=True) for n, v in show.flat(training.get(_PACKAGES) or lineage.get(_PACKAGES) or {})
         ],
@@ -58,8 +58,13 @@ def page(
     return context
 
 
-def _without_packages(lineage: Values) -> dict[str, Any]:
-    return {k: v for k, v in lineage.items() if k != _PACKAGES}
+def _shown_once(lineage: Values) -> dict[str, Any]:
+    """The lineage without the versions of packages and the gate's verdict, which have places of their own."""
+    kept = {k: v for k, v in lineage.items() if k not in (_PACKAGES, "gate")}
+    training = kept.get("training")
+    if isinstance(training, Mapping):
+        kept["training"] = {k: v for k, v in training.items() if k != _PACKAGES}
+    return kept
 
 
 def _footer(training: Values) -> str:
