@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from headrace.artifacts.checkpoint import CommitRecord, fetch, read_commit
 from headrace.artifacts.files import files_below, parse_json, read_json
@@ -51,6 +51,21 @@ def test_a_version_is_a_model_folder_with_its_papers(model: Path, heldout: Path,
     card = ModelCard.load(folder / "README.md")
     assert card.data.eval_results[0].metric_value == facts["eval_loss"]
     assert f"{facts['eval_loss']:.4f}" in card.text and facts["commit_hash"] in card.text
+
+
+def test_a_model_without_a_generation_config_gets_the_one_it_implies(
+    model: Path, heldout: Path, tmp_path: Path
+) -> None:
+    for name in ("generation_config.json", "commit.json", "checkpoint.json"):
+        (model / name).unlink()
+    given = {"heldout": str(heldout), "publish": str(tmp_path / "models")}
+    facts = run(options_for(model, **given), tmp_path / "out")
+    folder = tmp_path / "models" / facts["version"]
+    assert set(read_commit(folder).files) == MODEL
+    implied = GenerationConfig.from_pretrained(folder)
+    assert implied.eos_token_id == read_json(model / "config.json")["eos_token_id"]
+    run(options_for(model, **given), tmp_path / "again")
+    assert len(read_json(tmp_path / "models" / "current.json")["promotions"]) == 1
 
 
 def test_publishing_again_writes_nothing(

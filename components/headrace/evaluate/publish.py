@@ -10,9 +10,12 @@ from pathlib import Path
 from headrace.artifacts.checkpoint import COMMIT, CommitRecord, commit, read_commit
 from headrace.artifacts.storage import Store
 from headrace.errors import AlreadyExists, DamagedCheckpoint, HeadraceError
+from headrace.evaluate.subject import Subject
 from headrace.inputs import Progress
 
 log = logging.getLogger(__name__)
+
+GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,17 @@ def stage(
             there.upload_file(path, path.name)
             written.append(path.name)
     return Staged(there.uri, version, record, tuple(f"{version}/{name}" for name in written))
+
+
+def whole(subject: Subject, scratch: Path, *, trust_remote_code: bool) -> dict[str, Path]:
+    """A model's files, by name, with the generation config that its configuration implies where it brings none."""
+    if GENERATION in subject.files:
+        return subject.files
+    from transformers import AutoConfig, GenerationConfig
+
+    config = AutoConfig.from_pretrained(subject.folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    GenerationConfig.from_model_config(config).save_pretrained(scratch)
+    return {**subject.files, GENERATION: scratch / GENERATION}
 
 
 def seal(staging: Path, model: Mapping[str, Path], origin: CommitRecord | None) -> CommitRecord:

@@ -22,7 +22,7 @@ from headrace.evaluate.parts import parts
 from headrace.evaluate.prepared import Prepared, prepare
 from headrace.evaluate.previous import find_previous
 from headrace.evaluate.promote import Promoted, promote
-from headrace.evaluate.publish import Staged, seal
+from headrace.evaluate.publish import Staged, seal, whole
 from headrace.evaluate.scored import FILE
 from headrace.evaluate.scoring import rescored, score, scored
 from headrace.evaluate.shelf import Promotion, read_pointer
@@ -78,7 +78,8 @@ def _finish(
     if prepared.metrics:  # code of the user's, which may fail: only now
         metrics["metrics"] = named_metrics.compute(prepared.metrics, scores)
         write_json(output_dir / METRICS, metrics)
-    record = seal(scratch / STAGING, subject.files, subject.commit)
+    files = whole(subject, scratch, trust_remote_code=prepared.options.model.trust_remote_code)
+    record = seal(scratch / STAGING, files, subject.commit)
 
     def judged(current: Promotion | None) -> Verdict:
         comparison = None
