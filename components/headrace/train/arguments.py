@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import HeadraceError, InputError
-from headrace.options import Options
+from headrace.options import Options, training_value
+from headrace.stream.batches import RankStream
+from headrace.stream.order import exact_world_sizes
+from headrace.train.data import Data
 from headrace.train.ranks import local_ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainingArguments
 
 log = logging.getLogger(__name__)
+
+EFFICIENT = 0.9
+"""Below this share of real rows a step, the world sizes that need no filler are named."""
 
 
 def set_threads(options: Options) -> int:
@@ -97,3 +104,34 @@ def training_arguments(options: Options, output_dir: Path) -> TrainingArguments:
         )
         args._n_gpu = 1  # as Trainer itself does: no DataParallel
     return args
+
+
+def aim(args: TrainingArguments, options: Options, data: Data, stream: RankStream, world_size: int) -> None:
+    """Give Trainer the steps and the accumulation that the plan has, and say what that overrides."""
+    plan = data.plan
+    flag = args.gradient_accumulation_steps
+    overrides = "gradient_accumulation_steps" in options.given and flag != stream.accumulation
+    log.log(
+        logging.WARNING if overrides else logging.INFO,
+        "accumulation is %d%s: %d samples a step over %d rank(s) of %d",
+        stream.accumulation, f", not the flag's {flag}" if overrides else "",
+        plan.global_batch, world_size, stream.batch,
+    )  # fmt: skip
+    if stream.efficiency < EFFICIENT:
+        batch, world_sizes = stream.batch, exact_world_sizes(plan.global_batch, plan.lanes)
+        exact = [str(w) for w in world_sizes if plan.global_batch // w % batch == 0]
+        log.warning(
+            "only %.0f %% of a step's rows are trained, the others are filler; there is none with %s",
+            100 * stream.efficiency,
+            f"{', '.join(exact)} rank(s)" if exact else f"a --per_device_train_batch_size below {batch}",
+        )
+    args.gradient_accumulation_steps = stream.accumulation
+    args.max_steps = data.horizon.steps
+    if training_value(options, "max_steps") <= 0:
+        # Epochs belong to lanes: "every epoch" is every so many steps.
+        epoch = max(1, math.ceil(data.horizon.steps / training_value(options, "num_train_epochs")))
+        for kind in ("eval", "save", "logging"):
+            strategy = getattr(args, f"{kind}_strategy")
+            if strategy == "epoch":
+                setattr(args, f"{kind}_strategy", type(strategy)("steps"))
+                setattr(args, f"{kind}_steps", epoch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 import tempfile
 import time
@@ -17,12 +16,12 @@ from headrace.artifacts.files import read_json
 from headrace.artifacts.provenance import hardware
 from headrace.errors import HeadraceError, InputError, Preempted
 from headrace.inputs import tokenized_folder
-from headrace.options import Options, training_value
+from headrace.options import Options
 from headrace.stream.batches import RankStream
 from headrace.stream.ledger import FOLDER
-from headrace.stream.order import exact_world_sizes, tail
+from headrace.stream.order import tail
 from headrace.train import finish
-from headrace.train.arguments import set_threads, training_arguments
+from headrace.train.arguments import aim, set_threads, training_arguments
 from headrace.train.check import Checked, check
 from headrace.train.checkpoints import Checkpoints, Resume, finished_step
 from headrace.train.committer import Committer
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from headrace.train.trainer import StreamTrainer
 
 log = logging.getLogger(__name__)
-
-EFFICIENT = 0.9
-"""Below this share of real rows a step, the world sizes that need no filler are named."""
 
 
 def run(options: Options, output_dir: Path) -> dict[str, Any]:
@@ -179,7 +175,7 @@ class Run:
             world_size=self.ranks.world_size, rank=self.ranks.rank, state=resume.state if resume else None,
         )  # fmt: skip
         try:
-            self._aim(data, stream)
+            aim(self.args, self.options, data, stream, self.ranks.world_size)
             trainer = self._trainer(model, checkpoints, committer, data, resume, stream, reporter)
             if not self.checked.train:
                 return self._evaluate_only(trainer)
@@ -231,36 +227,6 @@ class Run:
         )
         return Preempted(f"stopped by {name} after step {trainer.state.global_step}; {where}", AGAIN)
 
-    def _aim(self, data: Data, stream: RankStream) -> None:
-        """Give Trainer the steps and the accumulation that the plan has, and say what that overrides."""
-        args, plan, world = self.args, data.plan, self.ranks.world_size
-        flag = args.gradient_accumulation_steps
-        overrides = "gradient_accumulation_steps" in self.options.given and flag != stream.accumulation
-        log.log(
-            logging.WARNING if overrides else logging.INFO,
-            "accumulation is %d%s: %d samples a step over %d rank(s) of %d",
-            stream.accumulation, f", not the flag's {flag}" if overrides else "",
-            plan.global_batch, world, stream.batch,
-        )  # fmt: skip
-        if stream.efficiency < EFFICIENT:
-            batch, world_sizes = stream.batch, exact_world_sizes(plan.global_batch, plan.lanes)
-            exact = [str(w) for w in world_sizes if plan.global_batch // w % batch == 0]
-            log.warning(
-                "only %.0f %% of a step's rows are trained, the others are filler; there is none with %s",
-                100 * stream.efficiency,
-                f"{', '.join(exact)} rank(s)" if exact else f"a --per_device_train_batch_size below {batch}",
-            )
-        args.gradient_accumulation_steps = stream.accumulation
-        args.max_steps = data.horizon.steps
-        if training_value(self.options, "max_steps") <= 0:
-            # Epochs belong to lanes: "every epoch" is every so many steps.
-            epoch = max(1, math.ceil(data.horizon.steps / training_value(self.options, "num_train_epochs")))
-            for kind in ("eval", "save", "logging"):
-                strategy = getattr(args, f"{kind}_strategy")
-                if strategy == "epoch":
-                    setattr(args, f"{kind}_strategy", type(strategy)("steps"))
-                    setattr(args, f"{kind}_steps", epoch)
-
     def _trainer(
         self,
         model: PreTrainedModel,
@@ -275,12 +241,13 @@ class Run:
 
         from headrace.train.arguments import how_it_runs
         from headrace.train.batches import Batches
+        from headrace.train.frozen import Frozen
         from headrace.train.isolation import is_flash, require_isolation
         from headrace.train.keeper import Keeper
         from headrace.train.model import open_tokenizer, require_positions, share_pad, takes_positions
         from headrace.train.progress import Bar
         from headrace.train.record import parent_facts
-        from headrace.train.trainer import Frozen, StreamTrainer
+        from headrace.train.trainer import StreamTrainer
 
         state = resume.state if resume else None
         grouped = data.plan.grouped
@@ -359,7 +326,10 @@ class Run:
         from tqdm.contrib.logging import logging_redirect_tqdm
 
         with logging_redirect_tqdm([logging.getLogger("headrace")]):
-            answer = trainer.train(resume_from_checkpoint=str(resume.folder) if resume else None)
+            try:
+                answer = trainer.train(resume_from_checkpoint=str(resume.folder) if resume else None)
+            finally:
+                trainer.watchdog.stop()
         return dict(answer.metrics)
 
     def _finish(

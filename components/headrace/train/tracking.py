@@ -12,9 +12,9 @@ from headrace.options import Options
 from headrace.tracking.journal import RunFacts, training_row
 from headrace.tracking.modes import ONLINE, mode
 from headrace.tracking.tracker import Tracker
+from headrace.train.frozen import Frozen
 from headrace.train.ranks import Ranks
 from headrace.train.record import history
-from headrace.train.trainer import Frozen
 
 WAIT_S = 30.0
 

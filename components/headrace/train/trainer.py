@@ -8,7 +8,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +19,6 @@ from transformers import (
     PrinterCallback,
     ProgressCallback,
     Trainer,
-    TrainerCallback,
     TrainerControl,
     TrainerState,
 )
@@ -31,11 +29,11 @@ from headrace.errors import InputError
 from headrace.scoring.scores import Scores
 from headrace.stream.ledger import FOLDER
 from headrace.stream.steps import merge_states
-from headrace.tracking.journal import tracking_id
 from headrace.train.batches import Batches
 from headrace.train.checkpoints import VERSION, Checkpoints, as_json, make_room
 from headrace.train.committer import Committer, disk_error
-from headrace.train.data import Horizon
+from headrace.train.flow import Flow, Overruling
+from headrace.train.frozen import Frozen
 from headrace.train.health import (
     FP16_PATIENCE,
     Clock,
@@ -53,27 +51,6 @@ from headrace.train.ranks import Ranks
 from headrace.train.startup import Startup
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """What every data state says of its run, from the first start on."""
-
-    run_id: str
-    plan: Mapping[str, Any]
-    plan_hash: str
-    horizon: Horizon
-    samples: list[dict[str, str]]
-    """Prompts and what the untrained model made of them."""
-    started_from: str | None
-    """Commit hash of the checkpoint that --resume_from_checkpoint named when the run began to write here."""
-    parent: Mapping[str, Any] | None
-    """The model that the run began from; None in states of an earlier Headrace."""
-
-    @property
-    def tracking_id(self) -> str:
-        """What the run is called at a tracker."""
-        return tracking_id(self.run_id, self.plan_hash, self.started_from)
 
 
 class StreamTrainer(Trainer):
@@ -122,8 +99,8 @@ class StreamTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         # First, so that Trainer's own flow sees the last step as the last; the other after it, to overrule it.
-        self.callback_handler.callbacks.insert(0, _Flow(self))
-        self.add_callback(_Overruling(self))
+        self.callback_handler.callbacks.insert(0, Flow(self))
+        self.add_callback(Overruling(self))
         self.add_callback(keeper)
 
     @property
@@ -403,40 +380,6 @@ class StreamTrainer(Trainer):
         """Take the state of a checkpoint, without training on."""
         self.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
         self.state.is_world_process_zero = self.is_world_process_zero()
-
-
-class _Flow(TrainerCallback):
-    """Takes up what Trainer forgets at the start, and decides which step is the last."""
-
-    def __init__(self, trainer: StreamTrainer) -> None:
-        self._trainer = trainer
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._trainer.begin()
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
-        ended, horizon = self._trainer.end_step(), self._trainer.frozen.horizon
-        if horizon.epochs is not None:
-            state.max_steps = state.global_step if ended else max(horizon.steps, state.global_step + 1)
-        # Trainer counts from the start of this process.
-        state.epoch = (horizon.epochs or 1) * state.global_step / horizon.steps
-        if state.global_step >= state.max_steps and args.save_strategy == SaveStrategy.STEPS:
-            control.should_save = True
-        return control
-
-
-class _Overruling(TrainerCallback):
-    """Has the last word on what follows a step, after Trainer's own flow."""
-
-    def __init__(self, trainer: StreamTrainer) -> None:
-        self._trainer = trainer
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:
-        self._trainer.overrule(control)
-        return control
-
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._trainer.watchdog.stop()
 
 
 def _loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
