@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from headrace.evaluate.publish import seal
 from headrace.evaluate.scored import Scored, Terms
 from headrace.evaluate.shelf import PROMOTED, Promotion, move, read_pointer
 from headrace.evaluate.step import run
+from headrace.evaluate.subject import open_subject
 from headrace.scoring.paired import difference
 from headrace.scoring.score import score_documents
 from headrace.stream.heldout import HeldOut
@@ -168,7 +170,7 @@ def test_the_current_model_scored_again_keeps_its_papers(
 
 def scores_of(losses: list[float], tokens: int = 10, **terms: Any) -> Scored:
     counts = np.full(len(losses), tokens)
-    known = {"slice": "s", "tokenizer": "t", "block": 24, **terms}
+    known = {"slice": "s", "tokenizer": "t", "block": 24, "dtype": "float32", **terms}
     return Scored(
         terms=Terms(**known), hash=np.arange(len(losses), dtype=np.uint64), tokens=counts,
         loss=np.array(losses), correct=counts, text_bytes=counts,
@@ -192,15 +194,17 @@ def test_two_tokenizers_are_compared_by_the_text_that_both_scored(tmp_path: Path
     assert found.difference.nats == pytest.approx(-0.1)  # a nat less in a document, over 10 tokens of the new model
 
 
-@pytest.mark.parametrize("spoil", ["other documents", "other version", "no parquet"])
+@pytest.mark.parametrize("spoil", ["other documents", "other dtype", "other version", "no parquet"])
 def test_scores_that_do_not_serve_are_made_anew(spoil: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path))
     good = scores_of([30.0] * 9)
     if spoil == "other documents":
         replace(good, hash=good.hash + np.uint64(1)).write(tmp_path / "old" / "scores.parquet")
+    elif spoil == "other dtype":
+        scores_of([30.0] * 9, dtype="bfloat16").write(tmp_path / "old" / "scores.parquet")
     elif spoil == "other version":
         with monkeypatch.context() as later:
-            later.setattr("headrace.evaluate.scored.VERSION", 2)
+            later.setattr("headrace.evaluate.scored.VERSION", 99)
             good.write(tmp_path / "old" / "scores.parquet")
     else:
         (tmp_path / "old").mkdir()
@@ -214,14 +218,29 @@ def test_scores_that_do_not_serve_are_made_anew(spoil: str, tmp_path: Path, monk
     assert "it cannot be scored anew: it is gone" in compare(store, old, "mine", good, refuse, seed=0).problem
 
 
+def test_a_current_model_whose_loss_is_no_number_is_beaten_by_any(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    broken, good = scores_of([math.nan] * 9), scores_of([30.0] * 9)
+    broken.write(tmp_path / "old" / "scores.parquet")
+    old = Promotion(version="old", commit_hash="o", step=1, by=PROMOTED, at="t", id="1")
+    found = compare(store, old, "mine", good, lambda _: broken, seed=0)
+    assert found.met(0.01) and "nothing to beat" in found.reason(0.01)
+    good.write(tmp_path / "old" / "scores.parquet")
+    assert not compare(store, old, "mine", broken, lambda _: good, seed=0).met(0.01)
+
+
 def promoting(store_at: Path, model: Path, judged: Any, scratch: Path) -> Promoted:
     store = open_store(str(store_at))
-    record = seal(scratch / "publish", {"config.json": model / "config.json"}, None)
+    sealed = seal(open_subject(options_for(model), scratch), scratch / "publish")
     paper = scratch / "scores.parquet"
     paper.write_bytes(b"scores")
-    return promote(
-        store, "mine", scratch / "publish", record, judged, papers=[paper], scratch=scratch, eval_loss=1.0
-    )  # fmt: skip
+
+    def judge_and_tell(now: Promotion | None) -> Verdict:
+        verdict: Verdict = judged(now)
+        paper.write_text(verdict.outcome)
+        return verdict
+
+    return promote(store, sealed, judge_and_tell, papers=[paper], scratch=scratch, eval_loss=1.0)
 
 
 def test_who_lost_a_race_is_judged_again_beside_the_winner(model: Path, tmp_path: Path) -> None:
@@ -235,11 +254,14 @@ def test_who_lost_a_race_is_judged_again_beside_the_winner(model: Path, tmp_path
                 store, read_pointer(store), Promotion(version="w", commit_hash="w", step=1, by=PROMOTED, at="", id="w")
             )
         problem = "it is worse" if now else ""
-        return judge("block", [], {}, Comparison(version=now.version if now else "", problem=problem))
+        return judge("block", [], {"eval_loss": 1.0}, Comparison(version=now.version if now else "", problem=problem))
 
     answer = promoting(tmp_path / "models", model, judged, tmp_path)
     assert seen == [None, "w"] and answer.verdict.refused and answer.staged is None
     assert current(str(tmp_path / "models")) == "w"
+    # What was staged before the race was lost stays, and does not say any more that it passed.
+    (paper,) = (tmp_path / "models").glob("step-*/scores.parquet")
+    assert paper.read_text() == "refused"
 
 
 def test_races_without_end_are_an_error(model: Path, tmp_path: Path) -> None:
@@ -251,7 +273,7 @@ def test_races_without_end_are_an_error(model: Path, tmp_path: Path) -> None:
         count += 1
         name = f"w{count}"
         move(store, read_pointer(store), Promotion(version=name, commit_hash=name, step=1, by=PROMOTED, at="", id=name))
-        return judge("warn", [], {})
+        return judge("warn", [], {"eval_loss": 1.0})
 
     with pytest.raises(HeadraceError, match=f"{ATTEMPTS} times"):
         promoting(tmp_path / "models", model, judged, tmp_path)

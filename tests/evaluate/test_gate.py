@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headrace.artifacts.files import read_json
 from headrace.errors import InputError, Refused
 from headrace.evaluate.__main__ import main
-from headrace.evaluate.gate import JUDGED, MODES, Threshold, judge
+from headrace.evaluate.gate import JUDGED, MODES, Comparison, Threshold, judge
 from headrace.evaluate.step import run
 from tests.evaluate.conftest import options_for
 from tests.evaluate.test_step import FILES, command
@@ -36,12 +36,20 @@ def test_what_is_no_number_meets_nothing(found: object, operator: str) -> None:
 @given(st.dictionaries(st.sampled_from(JUDGED), st.none() | NUMBERS), st.lists(st.sampled_from(JUDGED)), NUMBERS)
 def test_all_must_hold(metrics: dict[str, Any], names: list[str], value: float) -> None:
     thresholds = [Threshold(metric=name, operator="<", value=value) for name in names]
-    good = all(t.met_by(metrics.get(t.metric)) for t in thresholds)
+    finite = metrics.get("eval_loss") is not None
+    good = finite and all(t.met_by(metrics.get(t.metric)) for t in thresholds)
     outcomes = {mode: judge(mode, thresholds, metrics).outcome for mode in MODES}
     assert outcomes == {
         "off": "not judged", "warn": "passed" if good else "warned", "block": "passed" if good else "refused",
     }  # fmt: skip
-    assert len(judge("block", thresholds, metrics).reasons) == max(1, len(names))
+    assert len(judge("block", thresholds, metrics).reasons) == max(1, len(names)) + (not finite)
+
+
+@pytest.mark.parametrize("loss", [None, float("nan"), float("inf")])
+def test_a_model_without_a_finite_loss_passes_no_gate(loss: float | None) -> None:
+    """Not even as the first model, which every good one after it would be held against."""
+    verdict = judge("block", [], {"eval_loss": loss}, Comparison())
+    assert verdict.refused and verdict.reasons[0] == "its loss is not a finite number"
 
 
 @pytest.mark.parametrize(
@@ -90,3 +98,13 @@ def test_refused_is_what_the_step_raises(model: Path, heldout: Path, tmp_path: P
         run(options_for(model, heldout=str(heldout), gate_threshold=["eval_loss > 1000"]), tmp_path)
     with pytest.raises(InputError, match="METRIC OPERATOR NUMBER"):
         run(options_for(model, heldout=str(heldout), gate_threshold=["eval_loss"]), tmp_path)
+
+
+@pytest.mark.parametrize("margin", ["inf", "nan"])
+def test_a_margin_that_is_no_number_ends_before_anything_is_scored(
+    margin: str, model: Path, heldout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(model, tmp_path / "out", "--heldout", str(heldout), "--gate_max_regression", margin)) == 2
+    said = capsys.readouterr().err
+    assert "--gate_max_regression is" in said and "--gate warn" in said and "Traceback" not in said
+    assert not (tmp_path / "out" / "metrics.json").exists()

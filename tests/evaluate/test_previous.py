@@ -71,6 +71,16 @@ def test_one_that_cannot_be_read_is_a_warning(tmp_path: Path, caplog: pytest.Log
     assert "compares with no earlier run" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "lineage.json"])
+def test_papers_that_are_no_objects_are_a_warning(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path / "shelf" / "old" / "metrics.json", {"eval_loss": 5.0})
+    put(tmp_path / "shelf" / "old" / name, [1])
+    promoted(tmp_path / "shelf", "old")
+    with caplog.at_level(logging.WARNING, "headrace"):
+        assert previous(tmp_path / "shelf", tmp_path / "out") is None
+    assert f"{name} holds no object" in caplog.text
+
+
 def test_a_second_evaluation_is_shown_beside_the_first(model: Path, heldout: Path, tmp_path: Path) -> None:
     given = {"heldout": str(heldout), "publish": str(tmp_path / "shelf"), "gate": "off"}
     first = run(options_for(model, **given), tmp_path / "first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,23 +10,27 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from headrace.artifacts.checkpoint import CommitRecord, fetch, read_commit
-from headrace.artifacts.files import files_below, parse_json, read_json
+from headrace.artifacts.checkpoint import commit, fetch, read_commit
+from headrace.artifacts.files import files_below, parse_json, read_json, write_json
 from headrace.artifacts.storage import Store, open_store
-from headrace.errors import DamagedCheckpoint
+from headrace.errors import DamagedCheckpoint, HeadraceError
 from headrace.evaluate.publish import Staged, seal, stage
 from headrace.evaluate.step import run
+from headrace.evaluate.subject import open_subject
 from tests.evaluate.conftest import STEP, options_for
 from tests.scoring.small import EXAMPLE
 from tests.servers.gcs import GcsServer
 
-MODEL = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+MODEL = {
+    "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "headrace.json",
+}  # fmt: skip
 PAPERS = {"README.md", "metrics.json", "lineage.json", "report.html", "scores.parquet"}
 
 
-def put(store: Store, scratch: Path, files: dict[str, Path], origin: CommitRecord | None) -> Staged:
-    seal(scratch / "staging", files, origin)
-    return stage(store, "v", scratch / "staging", papers=[], scratch=scratch)
+def put(store: Store, scratch: Path, model: Path) -> Staged:
+    sealed = seal(open_subject(options_for(model), scratch), scratch / "staging")
+    return stage(store, sealed, papers=[], scratch=scratch)
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
@@ -36,8 +41,8 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
 def test_a_version_is_a_model_folder_with_its_papers(model: Path, heldout: Path, tmp_path: Path) -> None:
     facts = run(options_for(model, heldout=str(heldout), publish=str(tmp_path / "models")), tmp_path / "out")
     version = facts["version"]
-    assert version == f"step-{STEP}-{facts['commit_hash'][:8]}"
     folder = tmp_path / "models" / version
+    assert version == f"step-{STEP}-{read_commit(folder).hash[:8]}"
     assert set(files_below(folder)) == {*MODEL, *PAPERS, "commit.json"}
     assert set(read_commit(folder).files) == MODEL
     current = read_json(tmp_path / "models" / "current.json")
@@ -94,25 +99,60 @@ def test_another_evaluation_replaces_the_papers_only(model: Path, heldout: Path,
 
 def test_what_was_left_half_done_is_finished(tmp_path: Path, model: Path) -> None:
     store = open_store(str(tmp_path / "models"))
-    files = {name: model / name for name in MODEL}
-    origin = read_commit(model)
-    for scratch, spoil in (("a", None), ("b", "config.json"), ("c", "commit.json")):
-        if spoil:
-            (tmp_path / "models/v" / spoil).unlink()
-            (tmp_path / "models/v/commit.json").unlink(missing_ok=True)
-        done = put(store, tmp_path / scratch, files, origin)
-        assert set(done.written) >= {f"v/{name}" for name in MODEL}
+    there = Path(put(store, tmp_path / "a", model).uri)
+    for scratch, spoil in (("b", "config.json"), ("c", "commit.json")):
+        (there / spoil).unlink()
+        (there / "commit.json").unlink(missing_ok=True)
+        done = put(store, tmp_path / scratch, model)
+        assert done.uri == str(there) and set(done.written) >= {f"{there.name}/{name}" for name in MODEL}
         fetch(done.uri, tmp_path / "scratch")
-    (tmp_path / "models/v/config.json").write_text("{}")
+    (there / "commit.json").write_text("{}")  # cut off: it vouches for nothing
+    fetch(put(store, tmp_path / "d", model).uri, tmp_path / "scratch")
+    (there / "config.json").write_text("{}")
     with pytest.raises(DamagedCheckpoint, match=r"config\.json"):
         fetch(done.uri, tmp_path / "scratch")
 
 
-def test_a_published_version_can_be_scored_in_its_turn(model: Path, heldout: Path, tmp_path: Path) -> None:
-    options = options_for(model, heldout=str(heldout), dataset_block_size=24)
-    first = run(options, tmp_path / "one")
-    again = run(options_for(first["published"], heldout=str(heldout), dataset_block_size=24), tmp_path / "two")
-    assert again["eval_loss"] == first["eval_loss"] and again["step"] == STEP
+def test_a_published_version_scored_in_its_turn_is_the_same_version(model: Path, heldout: Path, tmp_path: Path) -> None:
+    given = {"heldout": str(heldout), "publish": str(tmp_path / "models")}
+    first = run(options_for(model, **given), tmp_path / "one")
+    before = state(tmp_path / "models")
+    again = run(options_for(first["published"], **given), tmp_path / "two")
+    assert (again["eval_loss"], again["step"], again["version"]) == (first["eval_loss"], STEP, first["version"])
+    assert state(tmp_path / "models") == before
+    one, two = (read_json(tmp_path / name / "lineage.json") for name in ("one", "two"))
+    for name in ("plan_hash", "dataset", "choice", "parent", "training", "world_size"):
+        assert one[name] and two[name] == one[name]
+    assert read_json(tmp_path / "two" / "metrics.json")["block"] == 24  # as trained
+
+
+def test_another_tokenizer_makes_another_version_and_the_first_one_stays(
+    model: Path, heldout: Path, tmp_path: Path
+) -> None:
+    given = {"heldout": str(heldout), "publish": str(tmp_path / "models"), "gate": "warn"}
+    first = run(options_for(model, **given), tmp_path / "one")
+    before = state(Path(first["published"]))
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        shutil.copy(model / name, other / name)
+    config = read_json(other / "tokenizer_config.json")
+    write_json(other / "tokenizer_config.json", {**config, "model_max_length": 64})
+    second = run(options_for(model, **given, tokenizer=str(other)), tmp_path / "two")
+    assert second["version"] != first["version"] and state(Path(first["published"])) == before
+    promotions = read_json(tmp_path / "models" / "current.json")["promotions"]
+    assert [p["version"] for p in promotions] == [first["version"], second["version"]]
+
+
+def test_what_has_the_name_of_a_version_is_not_overwritten(model: Path, heldout: Path, tmp_path: Path) -> None:
+    given = {"heldout": str(heldout), "publish": str(tmp_path / "models")}
+    first = run(options_for(model, **given), tmp_path / "one")
+    folder = Path(first["published"])
+    (folder / "commit.json").unlink()
+    record = commit(folder, step=1, plan_hash="another")
+    with pytest.raises(HeadraceError, match="is another model"):
+        run(options_for(model, **given, gate="off"), tmp_path / "two")
+    assert read_commit(folder).hash == record.hash
 
 
 def test_the_tokenizer_that_was_named_is_published(model: Path, heldout: Path, tmp_path: Path) -> None:
@@ -169,7 +209,6 @@ def test_models_that_lie_behind_links_are_copied(model: Path, tmp_path: Path) ->
     linked.mkdir()
     for name in MODEL:
         (linked / name).symlink_to(model / name)
-    files = {name: linked / name for name in MODEL}
-    store = open_store(str(tmp_path / "models"))
-    put(store, tmp_path / "scratch", files, None)
-    assert not any(path.is_symlink() for path in (tmp_path / "models" / "v").iterdir())
+    there = Path(put(open_store(str(tmp_path / "models")), tmp_path / "scratch", linked).uri)
+    assert {path.name for path in there.iterdir()} >= MODEL
+    assert there.name.startswith("model-") and not any(path.is_symlink() for path in there.iterdir())

@@ -88,7 +88,7 @@ def history(*steps: str) -> Pointer:
     ("steps", "before"),
     [
         ("a", None), ("a b", "a"), ("a b c", "b"), ("a b <a", None), ("a b c <b", "a"), ("a b c <a", None),
-        ("a b c <b d", "b"), ("a b <a c", "a"), ("a b a", "b"), ("a <z", "a"), ("a b <a <b", "a"),
+        ("a b c <b d", "b"), ("a b <a c", "a"), ("a b a", "b"), ("a <z", "a"), ("a b <a <b", "a"), ("a b a c <a", "b"),
     ],
 )  # fmt: skip
 def test_what_was_before_leaves_out_what_was_rolled_back(steps: str, before: str | None) -> None:

@@ -7,7 +7,7 @@ import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from headrace.errors import InputError
 from headrace.scoring.paired import CONFIDENCE, Difference
@@ -53,9 +53,7 @@ class Threshold:
 
     def met_by(self, found: object) -> bool:
         """Whether a metric's value meets it; a value that is no finite number, `null` in metrics.json, never does."""
-        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-            return False
-        return bool(_COMPARE[self.operator](found, self.value))
+        return _is_finite(found) and bool(_COMPARE[self.operator](found, self.value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +61,8 @@ class Comparison:
     """A model beside the one that is current where it is to be published.
 
     version: of the current one, empty where there is none. how: which scores of it were taken; problem: why there is
-    no difference, where there should be one. block: tokens in view of the current model.
+    no difference, where there should be one. block: tokens in view of the current model. hollow: its loss is no finite
+    number, which any that is one beats.
     """
 
     version: str = ""
@@ -72,6 +71,7 @@ class Comparison:
     how: str = ""
     block: int | None = None
     problem: str = ""
+    hollow: bool = False
 
     def met(self, max_regression: float) -> bool:
         """Whether the model may follow: surely no worse than that, or with nothing to follow."""
@@ -85,6 +85,8 @@ class Comparison:
             return "no model is current where it is published: there is nothing to beat"
         if self.itself:
             return f"{self.version} is current already: it is not compared with itself"
+        if self.hollow:
+            return f"the loss of {self.version}, which is current, is no finite number: there is nothing to beat"
         if self.difference is None:
             return f"it cannot be compared with {self.version}, which is current: {self.problem}"
         found = self.difference
@@ -130,7 +132,7 @@ def judge(
     comparison: Comparison | None = None,
     max_regression: float = 0.0,
 ) -> Verdict:
-    """Hold metrics against thresholds, and a comparison against its margin; all must be met.
+    """Hold metrics against thresholds, and a comparison against its margin; all must be met, by a finite loss.
 
     Off: nothing is judged. Warn: nothing is refused.
     """
@@ -141,12 +143,19 @@ def judge(
         f"{t.metric} is {_shown(metrics.get(t.metric))}, {'as' if good else 'not as'} wanted: {t}"
         for t, good in zip(thresholds, met, strict=True)
     ] or ["no threshold was set"]
+    if not _is_finite(metrics.get("eval_loss")):
+        met.append(False)
+        reasons.insert(0, "its loss is not a finite number")
     if comparison is not None:
         met.append(comparison.met(max_regression))
         reasons.append(comparison.reason(max_regression))
     outcome = PASSED if all(met) else WARNED if mode == WARN else REFUSED
     compared = comparison.to_json(max_regression) if comparison is not None else None
     return Verdict(mode=mode, outcome=outcome, reasons=tuple(reasons), comparison=compared)
+
+
+def _is_finite(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shown(value: object) -> str:

@@ -30,7 +30,9 @@ _TRAINING = (
 )
 
 
-def make_lineage(subject: Subject, chosen: Chosen, *, accelerator: str = "", started: float) -> dict[str, Any]:
+def make_lineage(
+    subject: Subject, version: str, chosen: Chosen, *, accelerator: str = "", started: float
+) -> dict[str, Any]:
     """The content of lineage.json. started: of the monotonic clock; what came of scoring does not depend on it."""
     record, commit = subject.record, subject.commit
     here = software()
@@ -43,7 +45,7 @@ def make_lineage(subject: Subject, chosen: Chosen, *, accelerator: str = "", sta
         "hardware": hardware(accelerator),
         "model": without_secrets(subject.location),
         "model_revision": subject.revision or None,
-        "version": subject.version,
+        "version": version,
         "commit_hash": commit.hash if commit else None,
         "step": commit.step if commit else None,
         "parent": cleaned(record.get("parent")),

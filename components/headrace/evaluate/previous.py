@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from headrace.artifacts.files import parse_json, read_json
-from headrace.artifacts.storage import Store
-from headrace.errors import HeadraceError
+from headrace.artifacts.files import parse_json
+from headrace.artifacts.storage import Store, open_store
+from headrace.errors import HeadraceError, InputError
 from headrace.evaluate.shelf import read_pointer
 
 log = logging.getLogger(__name__)
@@ -35,12 +35,7 @@ def _promoted(store: Store, version: str) -> dict[str, Any] | None:
     for promotion in reversed(read_pointer(store).promotions):
         place = store.child(promotion.version)
         if promotion.version != version and place.exists(METRICS):
-            return {
-                "name": promotion.version,
-                "where": f"the model promoted last in {store.uri}",
-                "metrics": parse_json(place.read(METRICS), f"{place.uri}/{METRICS}"),
-                "lineage": parse_json(place.read(LINEAGE), LINEAGE) if place.exists(LINEAGE) else {},
-            }
+            return {"name": promotion.version, "where": f"the model promoted last in {store.uri}", **_papers(place)}
     return None
 
 
@@ -50,8 +45,16 @@ def _runs_before(output_dir: Path) -> Iterator[dict[str, Any]]:
     if output_dir.name != STEP or not here.name.startswith(RUN):
         return
     for folder in sorted(here.parent.glob(f"{RUN}*"), reverse=True):
-        step = folder / STEP
-        if folder.name < here.name and (step / METRICS).is_file():
-            lineage = read_json(step / LINEAGE) if (step / LINEAGE).is_file() else {}
+        if folder.name < here.name and (folder / STEP / METRICS).is_file():
             where = "the run before in the same folder"
-            yield {"name": folder.name, "where": where, "metrics": read_json(step / METRICS), "lineage": lineage}
+            yield {"name": folder.name, "where": where, **_papers(open_store(str(folder / STEP)))}
+
+
+def _papers(place: Store) -> dict[str, Any]:
+    found = {}
+    for key, name in (("metrics", METRICS), ("lineage", LINEAGE)):
+        value = parse_json(place.read(name), f"{place.uri}/{name}") if place.exists(name) else {}
+        if not isinstance(value, dict):
+            raise InputError(f"{place.uri}/{name} holds no object")
+        found[key] = value
+    return found

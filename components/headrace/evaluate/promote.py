@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.artifacts.checkpoint import CommitRecord
 from headrace.artifacts.storage import Store
 from headrace.errors import AlreadyExists, HeadraceError
 from headrace.evaluate.gate import Verdict
-from headrace.evaluate.publish import Staged, stage
+from headrace.evaluate.publish import Sealed, Staged, stage
 from headrace.evaluate.scored import FILE
 from headrace.evaluate.shelf import PROMOTED, Promotion, move, read_pointer
 from headrace.inputs import Progress
@@ -35,9 +34,7 @@ class Promoted:
 
 def promote(
     store: Store,
-    version: str,
-    staging: Path,
-    record: CommitRecord,
+    sealed: Sealed,
     judge: Judge,
     *,
     papers: Sequence[Path],
@@ -50,16 +47,20 @@ def promote(
     Of two models that are promoted at once one wins; the other is judged again, beside the winner. The model that is
     current already keeps its papers if its scores are the same.
     """
+    version, record = sealed.version, sealed.record
+    staged = None
     for _ in range(ATTEMPTS):
         pointer = read_pointer(store)
         current = pointer.current
         verdict = judge(current)
         if verdict.refused:
+            if staged is not None:  # its papers there say that it passed
+                stage(store, sealed, papers=papers, scratch=scratch)
             return Promoted(verdict, None)
         settled = current is not None and (current.version, current.commit_hash) == (version, record.hash)
         scores = next(path for path in papers if path.name == FILE)
         kept = settled and store.child(version).same(FILE, scores)
-        staged = stage(store, version, staging, papers=[] if kept else papers, scratch=scratch, progress=progress)
+        staged = stage(store, sealed, papers=[] if kept else papers, scratch=scratch, progress=progress)
         if settled:
             return Promoted(verdict, staged)
         promotion = Promotion.now(version, record, PROMOTED, eval_loss=eval_loss, gate=_short(verdict))

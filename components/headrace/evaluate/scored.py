@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from headrace.errors import InputError
 from headrace.scoring.scores import Floats, Scores
 
 FILE = "scores.parquet"
-VERSION = 1
+VERSION = 2
 _KEY = b"headrace"
 SCHEMA = pa.schema(
     [
@@ -33,11 +33,15 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """How documents were scored; only scores of equal terms may be compared. slice: digest; block: tokens in view."""
+    """How documents were scored; only scores of equal terms may be compared.
+
+    slice: digest; block: tokens in view; dtype: of the weights, such as bfloat16.
+    """
 
     slice: str
     tokenizer: str
     block: int
+    dtype: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +77,14 @@ class Scored:
         try:
             table = pq.read_table(io.BytesIO(data))
             known = json.loads((table.schema.metadata or {})[_KEY])
-            terms = Terms(slice=known["slice"], tokenizer=known["tokenizer"], block=known["block"])
+            version = known.get("version")
+            terms = Terms(**{field.name: known[field.name] for field in fields(Terms)}) if version == VERSION else None
             columns: dict[str, Any] = {n: table.column(n).to_numpy() for n in SCHEMA.names}
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        except (AttributeError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise InputError(f"{name} does not hold the scores of a model: {error!r}") from error
-        if known.get("version") != VERSION:
+        if terms is None:
             raise InputError(
-                f"{name} has the version {known.get('version')!r}; this Headrace reads version {VERSION}",
+                f"{name} has the version {version!r}; this Headrace reads version {VERSION}",
                 "use the Headrace that wrote it",
             )
         return cls(terms=terms, **columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,32 @@ from headrace.scoring.scores import Scores
 from headrace.stream.tokenizer import Encoder
 
 
-def score(prepared: Prepared, progress: inputs.Progress | None) -> tuple[Scores, str]:
-    """Load the model and score, on every rank that a launcher started; and the name of the accelerator, if any."""
+@dataclass(frozen=True)
+class Outcome:
+    """Scores of the chosen documents. block: tokens in view; dtype: of the weights; accelerator: empty for a CPU."""
+
+    scores: Scores
+    encoder: Encoder
+    block: int
+    dtype: str
+    accelerator: str
+
+    def scored(self, prepared: Prepared) -> Scored:
+        """The scores with what they depend on."""
+        slice_ = prepared.chosen.slice
+        terms = Terms(slice=slice_.digest, tokenizer=self.encoder.hash, block=self.block, dtype=self.dtype)
+        return Scored.of(self.scores, slice_.table.column("hash").to_pylist(), terms)
+
+
+def score(prepared: Prepared, progress: inputs.Progress | None) -> Outcome:
+    """Load the model and score, on every rank that a launcher started."""
     from accelerate import PartialState
 
-    from headrace.scoring.models import accelerator_name
-
-    options = prepared.options
     # Unless told so, accelerate would let each process on a CPU score everything by itself.
-    state = PartialState(cpu=_on_cpu(options))
+    state = PartialState(cpu=_on_cpu(prepared.options))
     try:
         folder, encoder, block = prepared.subject.folder, prepared.encoder, prepared.block
-        return _score_model(prepared, folder, encoder, block, state.device, progress), accelerator_name(state.device)
+        return _score_model(prepared, folder, encoder, block, state.device, progress)
     finally:
         if state.num_processes > 1:
             state.destroy_process_group()
@@ -40,18 +54,18 @@ def _on_cpu(options: Options) -> bool:
 
 def _score_model(
     prepared: Prepared, folder: Path, encoder: Encoder, block: int, device: Any, progress: inputs.Progress | None
-) -> Scores:
+) -> Outcome:
     """A model's scores on the chosen documents."""
     import torch
 
-    from headrace.scoring.models import load_model
+    from headrace.scoring.models import accelerator_name, load_model
     from headrace.scoring.score import score_documents
 
     options = prepared.options
     if options.train.torch_threads:
         torch.set_num_threads(options.train.torch_threads)
     model = load_model(folder, options.model).to(device)
-    return score_documents(
+    scores = score_documents(
         model,
         encoder,
         prepared.chosen.slice.texts,
@@ -61,6 +75,8 @@ def _score_model(
         keep_predictions=bool(prepared.metrics) and folder == prepared.subject.folder,
         progress=progress,
     )
+    dtype = str(model.dtype).removeprefix("torch.")
+    return Outcome(scores, encoder, block, dtype, accelerator_name(device))
 
 
 def rescored(prepared: Prepared, location: str, scratch: Path, progress: inputs.Progress | None) -> Scored:
@@ -75,13 +91,5 @@ def rescored(prepared: Prepared, location: str, scratch: Path, progress: inputs.
     options = replace(prepared.options, model=model)
     limits, encoder = inputs.open_limits(options), inputs.open_encoder(options)
     block = min(prepared.block, limits.max_positions or prepared.block)
-    device = "cpu" if _on_cpu(options) else torch.accelerator.current_accelerator()
-    scores = _score_model(prepared, folder, encoder, block, device, progress)
-    return scored(prepared, scores, encoder, block)
-
-
-def scored(prepared: Prepared, scores: Scores, encoder: Encoder, block: int) -> Scored:
-    """Scores of the chosen documents with what they depend on."""
-    slice_ = prepared.chosen.slice
-    terms = Terms(slice=slice_.digest, tokenizer=encoder.hash, block=block)
-    return Scored.of(scores, slice_.table.column("hash").to_pylist(), terms)
+    device = torch.accelerator.current_accelerator() if not _on_cpu(options) else torch.device("cpu")
+    return _score_model(prepared, folder, encoder, block, device, progress).scored(prepared)

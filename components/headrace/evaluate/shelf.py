@@ -63,9 +63,9 @@ class Pointer:
         """What was current before, promotions that were rolled back left out; None when there is none."""
         stack: list[Promotion] = []
         for promotion in self.promotions:
-            versions = [p.version for p in stack]
-            if promotion.by == ROLLED_BACK and promotion.version in versions:
-                del stack[versions.index(promotion.version) :]
+            if promotion.by == ROLLED_BACK and promotion.version in {p.version for p in stack}:
+                while stack.pop().version != promotion.version:
+                    pass
             stack.append(promotion)
         earlier = [p for p in stack[:-1] if p.version != stack[-1].version]
         return earlier[-1] if earlier else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tempfile
@@ -22,9 +23,9 @@ from headrace.evaluate.parts import parts
 from headrace.evaluate.prepared import Prepared, prepare
 from headrace.evaluate.previous import find_previous
 from headrace.evaluate.promote import Promoted, promote
-from headrace.evaluate.publish import Staged, seal, whole
+from headrace.evaluate.publish import Sealed, Staged, seal
 from headrace.evaluate.scored import FILE
-from headrace.evaluate.scoring import rescored, score, scored
+from headrace.evaluate.scoring import Outcome, rescored, score
 from headrace.evaluate.shelf import Promotion, read_pointer
 from headrace.evaluate.tracking import track
 from headrace.options import Options
@@ -41,6 +42,12 @@ def run(options: Options, output_dir: Path) -> dict[str, Any]:
     Refused when the gate does not let the model pass: everything is recorded then, and nothing published.
     """
     inputs.required(options, "model_name_or_path")
+    margin = options.evaluate.gate_max_regression
+    if not math.isfinite(margin):
+        raise InputError(
+            f"--gate_max_regression is {margin}, expected a finite number of nats a token",
+            "--gate warn publishes whatever the comparison says, --gate off compares nothing",
+        )
     if options.evaluate.eval_batch_size < 1:
         raise InputError(f"--eval_batch_size is {options.evaluate.eval_batch_size}, expected 1 or more")
     open_store(str(output_dir)).check_writable()
@@ -49,11 +56,13 @@ def run(options: Options, output_dir: Path) -> dict[str, Any]:
     read_pointer(store)  # one that cannot be read is told of before anything is scored
     with tempfile.TemporaryDirectory(prefix="headrace-evaluate-") as scratch, Bars(output_dir) as bars:
         prepared = prepare(options, Path(scratch), bars if _main_rank() else None)
-        scores, accelerator = score(prepared, bars if _main_rank() else None)
         if not _main_rank():
+            score(prepared, None)
             return {}
-        lineage = make_lineage(prepared.subject, prepared.chosen, accelerator=accelerator, started=prepared.started)
-        return _finish(prepared, scores, lineage, output_dir, store, Path(scratch), bars)
+        trust = options.model.trust_remote_code
+        sealed = seal(prepared.subject, Path(scratch) / STAGING, trust_remote_code=trust)
+        outcome = score(prepared, bars)
+        return _finish(prepared, sealed, outcome, output_dir, store, Path(scratch), bars)
 
 
 def _main_rank() -> bool:
@@ -62,48 +71,49 @@ def _main_rank() -> bool:
 
 def _finish(
     prepared: Prepared,
-    scores: Scores,
-    lineage: dict[str, Any],
+    sealed: Sealed,
+    outcome: Outcome,
     output_dir: Path,
     store: Store,
     scratch: Path,
     progress: inputs.Progress,
 ) -> dict[str, Any]:
     """Everything that comes of the scores, the surest first: files here, publication, tracking, words."""
-    subject, options = prepared.subject, prepared.options.evaluate
-    metrics = make_metrics(prepared, scores)
+    subject, options, scores = prepared.subject, prepared.options.evaluate, outcome.scores
+    metrics = make_metrics(prepared, scores, sealed.version)
     write_json(output_dir / METRICS, metrics)
-    mine = scored(prepared, scores, prepared.encoder, prepared.block)
+    lineage = make_lineage(
+        subject, sealed.version, prepared.chosen, accelerator=outcome.accelerator, started=prepared.started
+    )
+    mine = outcome.scored(prepared)
     mine.write(output_dir / SCORES)
     if prepared.metrics:  # code of the user's, which may fail: only now
         metrics["metrics"] = named_metrics.compute(prepared.metrics, scores)
         write_json(output_dir / METRICS, metrics)
-    files = whole(subject, scratch, trust_remote_code=prepared.options.model.trust_remote_code)
-    record = seal(scratch / STAGING, files, subject.commit)
 
     def judged(current: Promotion | None) -> Verdict:
         comparison = None
         if options.gate != OFF:
             comparison = compare(
-                store, current, record.hash, mine,
+                store, current, sealed.record.hash, mine,
                 lambda location: rescored(prepared, location, scratch, progress), seed=prepared.seed,
             )  # fmt: skip
         verdict = judge(options.gate, prepared.thresholds, metrics, comparison, options.gate_max_regression)
         metrics["gate"] = lineage["gate"] = verdict.to_json()
         # Asked each time: another model may have become the current one meanwhile.
-        previous = find_previous(store, output_dir, subject.version)
+        previous = find_previous(store, output_dir, sealed.version)
         _write_papers(prepared, metrics, lineage, previous, output_dir)
         return verdict
 
     promoted = promote(
-        store, subject.version, scratch / STAGING, record, judged,
+        store, sealed, judged,
         papers=[output_dir / name for name in (CARD, METRICS, LINEAGE, REPORT, SCORES)],
         scratch=scratch, eval_loss=metrics["eval_loss"], progress=progress,
     )  # fmt: skip
     recorded = track(
         output_dir,
         project=prepared.options.tracking.wandb_project,
-        version=subject.version,
+        version=sealed.version,
         training=subject.record,
         metrics=metrics,
         lineage=lineage,
@@ -125,7 +135,7 @@ def _facts(prepared: Prepared, metrics: dict[str, Any], promoted: Promoted) -> d
     return {
         **{name: metrics[name] for name in names},
         "heldout_made": prepared.chosen.made,
-        "version": prepared.subject.version,
+        "version": metrics["version"],
         "commit_hash": commit.hash if commit else None,
         "step": commit.step if commit else None,
         "gate": promoted.verdict.outcome,
@@ -143,10 +153,10 @@ def _write_papers(
     subject = prepared.subject
     write_json(output_dir / METRICS, metrics)
     write_json(output_dir / LINEAGE, lineage)
-    write_bytes(output_dir / CARD, make_card(name=subject.version, metrics=metrics, lineage=lineage).encode())
+    write_bytes(output_dir / CARD, make_card(name=metrics["version"], metrics=metrics, lineage=lineage).encode())
     write_report(
         output_dir / REPORT,
-        title=f"{subject.version} on held-out documents",
+        title=f"{metrics['version']} on held-out documents",
         training=subject.record,
         validation=subject.validation,
         metrics=metrics,
@@ -155,16 +165,16 @@ def _write_papers(
     )
 
 
-def make_metrics(prepared: Prepared, scores: Scores) -> dict[str, Any]:
+def make_metrics(prepared: Prepared, scores: Scores, version: str) -> dict[str, Any]:
     """The content of metrics.json."""
-    subject, chosen = prepared.subject, prepared.chosen
+    chosen = prepared.chosen
     metrics: dict[str, Any] = {
         **scores.summary(seed=prepared.seed),
         **parts(scores, chosen.sources, seed=prepared.seed),
         "block": prepared.block,
         "heldout": chosen.slice.digest,
         "heldout_made": chosen.made,
-        "version": subject.version,
+        "version": version,
     }
     if prepared.caution:
         metrics["heldout_note"] = prepared.caution
@@ -182,7 +192,7 @@ def _tell(
     """The results in words, on stdout."""
     chosen = prepared.chosen
     lines = [
-        f"{prepared.subject.location} ({prepared.subject.version}), on {chosen.slice.table.num_rows} documents "
+        f"{prepared.subject.location} ({metrics['version']}), on {chosen.slice.table.num_rows} documents "
         f"{chosen.origin} (slice {chosen.slice.digest[:12]})",
         "",
         table(metrics),

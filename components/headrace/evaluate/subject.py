@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headrace.artifacts.checkpoint import COMMIT, CommitRecord, read_commit
-from headrace.artifacts.files import canonical_json, read_json, sha256_file
+from headrace.artifacts.files import read_json
 from headrace.evaluate.addresses import cleaned
 from headrace.inputs import small_files
 from headrace.options import Options
@@ -16,7 +15,6 @@ from headrace.scoring.models import CONFIG, TOKENIZER, WEIGHTS, fetch_model, is_
 from headrace.stream.tokenizer import model_folder
 
 RECORD = "headrace.json"
-_SHORT = 8
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,8 @@ class Subject:
 
     location: as the user named it. revision: commit of a Hub model, else empty. commit: None for a model that was not
     committed by Headrace. record, validation: train's headrace.json and validate's report, where they lie beside the
-    model, their addresses without secrets. files: what publishing copies, by name; with --tokenizer, that tokenizer's
-    in place of the model's.
+    model, their addresses without secrets. files: weights, configs and tokenizer by name; with --tokenizer, that
+    tokenizer's in place of the model's.
     """
 
     location: str
@@ -36,14 +34,6 @@ class Subject:
     record: dict[str, Any]
     validation: dict[str, Any] | None
     files: dict[str, Path]
-
-    @property
-    def version(self) -> str:
-        """A name for exactly this model: `step-99-1a2b3c4d`, or `model-1a2b3c4d` when it was never committed."""
-        if self.commit is not None:
-            return f"step-{self.commit.step}-{self.commit.hash[:_SHORT]}"
-        content = {name: sha256_file(path) for name, path in self.files.items()}
-        return f"model-{hashlib.sha256(canonical_json(content)).hexdigest()[:_SHORT]}"
 
 
 def open_subject(options: Options, scratch: Path) -> Subject:
@@ -63,7 +53,7 @@ def open_subject(options: Options, scratch: Path) -> Subject:
         folder=folder,
         revision=folder.name if is_hub_name(location) else "",
         commit=read_commit(folder) if (folder / COMMIT).is_file() else None,
-        record={**record, "dataset": cleaned(record.get("dataset"))} if record else {},
+        record={name: value if name == "samples" else cleaned(value) for name, value in (record or {}).items()},
         validation=cleaned(_object(folder / "validation.json")),
         files=_files(folder, options.model.tokenizer, trust_remote_code=options.model.trust_remote_code),
     )
