@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from benchmarks.scaling_reads import Source
-from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
+from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup, RowGroups
 from headrace.stream.order import mix
 
 HUB_WINDOW_S = 300
@@ -70,10 +70,10 @@ class Shape:
 
     def _file(self, number: int, *, known: bool) -> ManifestFile:
         path = f"data/CC-MAIN-2024-10/{number // 1_000:03}_{number:05}.parquet"
-        groups: Sequence[RowGroup] | None = [self.group(number, g) for g in range(self.groups)] if known else None
+        groups = RowGroups([self.group(number, g) for g in range(self.groups)]) if known else None
         return ManifestFile(
             path, f"hf://datasets/org/data@{'0' * 40}/{path}", self.file_bytes, f"{mix(number):064x}",
-            f"{mix(number + 1):064x}" if known else "", None if groups is None else tuple(groups),
+            f"{mix(number + 1):064x}" if known else "", groups,
         )  # fmt: skip
 
 

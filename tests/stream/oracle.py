@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from headrace.stream.feed import with_ends
-from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
+from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup, RowGroups
 from headrace.stream.order import Piece, permutation
 from headrace.stream.plan import Plan
 from headrace.stream.shards import Shards
@@ -37,7 +37,7 @@ class Data:
     @property
     def manifest(self) -> Manifest:
         files = tuple(
-            ManifestFile(f"f{i}", f"f{i}", 1, "", "", tuple(map(RowGroup, map(len, groups), self.sizes[i])))
+            ManifestFile(f"f{i}", f"f{i}", 1, "", "", RowGroups(list(map(RowGroup, map(len, groups), self.sizes[i]))))
             for i, groups in enumerate(self.files)
         )
         return Manifest((Part(name="memory", files=files),))

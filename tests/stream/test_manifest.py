@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.errors import ChangedSource, DamagedData, InputError
 from headrace.stream.documents import Reader
-from headrace.stream.manifest import Manifest
+from headrace.stream.manifest import Manifest, RowGroups
 from headrace.stream.source import resolve
 from headrace.stream.survey import build, listed, survey
 from tests.stream.conftest import Write, manifest_of
@@ -148,3 +151,13 @@ def test_required_text_and_a_nested_name(tmp_path: Path) -> None:
     rows = [{"a": {"text": "inner"}, "text": t} for t in TEXTS]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "a.parquet")
     assert [d.text for d in Reader(manifest_of(tmp_path)).rows()] == TEXTS
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 2**62)] * 3)), st.slices(8))
+def test_row_groups_are_a_sequence_in_one_table(rows: list[tuple[int, int, int]], part: slice) -> None:
+    groups = RowGroups(rows)
+    assert list(groups) == rows and len(groups) == len(rows) and list(groups[part]) == rows[part]
+    assert [groups[i] for i in range(-len(rows), len(rows))] == [*rows, *rows]
+    same = pickle.loads(pickle.dumps(groups))
+    assert same == groups and hash(same) == hash(groups) and groups != rows
+    assert (RowGroups([*rows, (1, 2, 3)]) == groups) is False and groups.table.nbytes == 24 * len(rows)

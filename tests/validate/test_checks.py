@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
+from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup, RowGroups
 from headrace.validate import signs
+from headrace.validate.checks.files import units
 from headrace.validate.estimates import distribution, whole_tokens
 from headrace.validate.findings import Finding, Severity, Thresholds, verdict
 from headrace.validate.sample import spread
@@ -17,7 +20,7 @@ from headrace.validate.summary import markdown
 
 
 def manifest(*files: list[int], row_bytes: int = 100) -> Manifest:
-    groups = [tuple(RowGroup(n, n * row_bytes) for n in sizes) for sizes in files]
+    groups = [RowGroups([RowGroup(n, n * row_bytes) for n in sizes]) for sizes in files]
     made = tuple(ManifestFile(f"f{i}", f"f{i}", 1, "", "", g) for i, g in enumerate(groups))
     return Manifest((Part(name="d", files=made),))
 
@@ -44,6 +47,21 @@ def test_a_sample_is_spread_over_the_row_groups() -> None:
     portions, _ = spread(manifest(*([100] * 10 for _ in range(10))), rows=640, text_bytes=1 << 30)
     assert len(portions) == 64 and {p.take for p in portions} == {10}
     assert len({p.file for p in portions}) == 10 and portions[0].numbers().tolist() == list(range(0, 100, 10))
+
+
+def test_a_million_row_groups_take_bounded_memory() -> None:
+    """FineWeb has tens of millions."""
+    table = np.tile(np.array([[1_000, 4_000_000, 0]]), (5_000, 1))
+    files = tuple(ManifestFile(f"f{i}", f"f{i}", 1, "", "", RowGroups(table.copy())) for i in range(200))
+    source = Manifest((Part(name="s", files=files),))
+    tracemalloc.start()
+    try:
+        portions, complete = spread(source, rows=2_000, text_bytes=1 << 30)
+        list(units(source, None, None))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert not complete and len(portions) == 64 and peak < 64e6
 
 
 @pytest.mark.parametrize(
@@ -130,7 +148,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for _ in range(rounds):
         sizes = generator.integers(5_000, 20_000, 200)
         tokens = (sizes * generator.normal(0.25, 0.05, 200)).astype(int)
-        file = ManifestFile("f", "f", 1, "", "", tuple(RowGroup(100, int(s)) for s in sizes))
+        file = ManifestFile("f", "f", 1, "", "", RowGroups([RowGroup(100, int(s)) for s in sizes]))
         source = Manifest((Part(name="d", files=(file,)),))
         chosen = generator.choice(200, 40, replace=False)
         _, interval = whole_tokens(source, scan_of(*((100, 100, int(sizes[i]), int(tokens[i])) for i in chosen)))

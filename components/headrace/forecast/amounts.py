@@ -72,8 +72,8 @@ def lanes_of(options: Options, report: Report, *, global_batch: int, block: int)
     if path.is_file():
         manifest = Manifest.from_json(read_json(path))
         if manifest.hash == data["manifest_hash"] and manifest.known:
-            groups = [g.text_bytes for f in manifest.files for g in f.known]
-            largest, source = max(groups, default=0), "the manifest"
+            largest = max((g.text_bytes for f in manifest.files for g in f.known), default=0)
+            source = "the manifest"
     lanes = default_lanes(
         global_batch=global_batch, block=block, rows=data["rows"], text_bytes=data["text_bytes"], largest_group=largest
     )

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from headrace.stream.files import TAIL
-from headrace.stream.manifest import Manifest, RowGroup
+from headrace.stream.manifest import Manifest, RowGroups
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Read(NamedTuple):
     """What a file's footer said: the digest that names it, and its row groups."""
 
     digest: str
-    row_groups: tuple[RowGroup, ...]
+    row_groups: RowGroups
 
 
 class Footers:
@@ -66,7 +66,7 @@ class Footers:
                     number, digest, groups = json.loads(line)
                     if not line.endswith(b"\n") or not 0 <= number < len(self._manifest.files):
                         break
-                    self.known[number] = Read(digest, tuple(RowGroup(*g) for g in groups))
+                    self.known[number] = Read(digest, RowGroups(groups))
                 except (ValueError, TypeError):
                     break
                 whole += len(line)
@@ -78,7 +78,7 @@ class Footers:
         by_content = part.format == "parquet" or (file.etag and not file.etag.startswith(TAIL))
         if self._out is None or not by_content:
             return
-        groups = [list(g) for g in found.row_groups]
+        groups = found.row_groups.table.tolist()
         self._out.write(json.dumps([number, found.digest, groups], separators=(",", ":")).encode() + b"\n")
         if time.monotonic() - self._flushed > FLUSHED_S:
             self._out.flush()

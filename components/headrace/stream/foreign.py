@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from headrace.errors import ChangedSource
 from headrace.stream.files import ANEW, check, open_file
-from headrace.stream.manifest import ManifestFile, RowGroup
+from headrace.stream.manifest import ManifestFile, RowGroup, RowGroups
 from headrace.stream.parquet import is_text
 from headrace.stream.retry import is_transient
 from headrace.stream.unfit import Unfit, no_column
@@ -63,14 +63,14 @@ class ForeignShard:
             message = f"{self._file.uri} holds {found} rows where the manifest froze {self.row_groups[row_group].rows}"
             raise ChangedSource(message, ANEW)
 
-    def _count(self) -> tuple[str, tuple[RowGroup, ...]]:
+    def _count(self) -> tuple[str, RowGroups]:
         digest, rows, size = hashlib.sha256(), 0, 0
         for table in self._read():
             rows += table.num_rows
             size += pc.sum(pc.binary_length(table.column(0))).as_py() or 0
             for text in table.column(0).to_pylist():
                 digest.update(b"\0" if text is None else text.encode() + b"\1")
-        return digest.hexdigest(), (RowGroup(rows, max(1, size)),) if rows else ()
+        return digest.hexdigest(), RowGroups([RowGroup(rows, max(1, size))] if rows else [])
 
     def _read(self) -> Iterator[pa.Table]:
         # USE_TORCH=0: the child has no use for torch either, and loading it takes seconds.

@@ -14,7 +14,7 @@ import pyarrow.json as pj
 
 from headrace.errors import ChangedSource
 from headrace.stream.files import ANEW, check, open_file
-from headrace.stream.manifest import ManifestFile, RowGroup
+from headrace.stream.manifest import ManifestFile, RowGroup, RowGroups
 from headrace.stream.unfit import Unfit, no_column
 
 BLOCK_BYTES = 4 << 20
@@ -81,7 +81,7 @@ class JsonLinesShard:
                 raw.seek(offsets[row_group])
                 yield raw.read(offsets[row_group + 1] - offsets[row_group])
 
-    def _count(self) -> tuple[str, tuple[RowGroup, ...]]:
+    def _count(self) -> tuple[str, RowGroups]:
         """Row groups and a digest of all lines, from reading the whole file; Unfit when it is not what it should be."""
         digest, groups, offset, line, there = hashlib.sha256(), [], 0, 1, False
         names: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ class JsonLinesShard:
             raise no_column(self._columns[0], names)
         if self._whole and groups:
             groups = [RowGroup(sum(g.rows for g in groups), sum(g.text_bytes for g in groups))]
-        return digest.hexdigest(), tuple(groups)
+        return digest.hexdigest(), RowGroups(groups)
 
 
 def decompressed(raw: Any, name: str) -> Iterator[bytes]:

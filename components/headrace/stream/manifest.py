@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from headrace.errors import InputError
 
@@ -29,6 +32,41 @@ class RowGroup(NamedTuple):
     offset: int = 0
 
 
+class RowGroups(Sequence[RowGroup]):
+    """The row groups of a file: int64 [row groups, 3], of which listings have tens of millions."""
+
+    __slots__ = ("table",)
+
+    def __init__(self, groups: Iterable[Sequence[int]] | NDArray[np.int64]) -> None:
+        values = groups if isinstance(groups, np.ndarray) else np.array([[*g] for g in groups], np.int64)
+        self.table: NDArray[np.int64] = values.reshape(-1, len(RowGroup._fields))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, number: int) -> RowGroup: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> RowGroups: ...
+
+    def __getitem__(self, number: int | slice) -> RowGroup | RowGroups:
+        found = self.table[number]
+        return RowGroups(found) if isinstance(number, slice) else RowGroup(*found.tolist())
+
+    def __iter__(self) -> Iterator[RowGroup]:
+        return map(RowGroup._make, self.table.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        return np.array_equal(self.table, other.table) if isinstance(other, RowGroups) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.table.tobytes())
+
+    def __repr__(self) -> str:
+        return f"RowGroups({list(self)})"
+
+
 @dataclass(frozen=True)
 class ManifestFile:
     """A file, and what its footer said where it was read. footer: hex digest of what its row groups follow from."""
@@ -38,10 +76,10 @@ class ManifestFile:
     size: int
     etag: str
     footer: str = ""
-    row_groups: tuple[RowGroup, ...] | None = None
+    row_groups: RowGroups | None = None
 
     @property
-    def known(self) -> tuple[RowGroup, ...]:
+    def known(self) -> RowGroups:
         """Its row groups, which must be known."""
         if self.row_groups is None:
             raise ValueError(f"the row groups of {self.path} were not read")
@@ -131,12 +169,12 @@ class Manifest:
     @cached_property
     def rows(self) -> int:
         """Rows in all row groups, blank ones included; they must be known."""
-        return sum(g.rows for f in self.files for g in f.known)
+        return sum(int(f.known.table[:, 0].sum()) for f in self.files)
 
     @cached_property
     def text_bytes(self) -> int:
         """Uncompressed bytes of the text column; an estimate where it is dictionary-encoded."""
-        return sum(g.text_bytes for f in self.files for g in f.known)
+        return sum(int(f.known.table[:, 1].sum()) for f in self.files)
 
     @cached_property
     def row_groups(self) -> int:
@@ -178,7 +216,7 @@ class Manifest:
                 left -= take
                 if not left:
                     break
-            return replace(file, row_groups=tuple(groups))
+            return replace(file, row_groups=RowGroups(groups))
 
         return replace(self.mapped(cut), limit=limit)
 
@@ -187,6 +225,8 @@ class Manifest:
         few = sum(len(f.row_groups or ()) for f in self.files) <= ROW_GROUPS_WRITTEN or self.limit is not None
         kept = self if few else self.mapped(lambda _, f: replace(f, row_groups=None))
         value = {"version": VERSION, "hash": self.hash, **asdict(kept)}
+        for file in (f for part in value["parts"] for f in part["files"] if f["row_groups"] is not None):
+            file["row_groups"] = file["row_groups"].table.tolist()
         return {**value, "checksum": _checksum(value)}
 
     @classmethod
@@ -215,7 +255,7 @@ def _checksum(value: Mapping[str, Any]) -> str:
 
 def _file(value: Mapping[str, Any]) -> ManifestFile:
     groups = value["row_groups"]
-    return ManifestFile(**{**value, "row_groups": None if groups is None else tuple(RowGroup(*g) for g in groups)})
+    return ManifestFile(**{**value, "row_groups": None if groups is None else RowGroups(groups)})
 
 
 def places(manifest: Manifest) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from headrace.errors import ChangedSource
 from headrace.stream.files import ANEW, check, open_file
 from headrace.stream.footer import Chunk, chunks_of, footer_of, metadata_of
-from headrace.stream.manifest import ManifestFile, RowGroup
+from headrace.stream.manifest import ManifestFile, RowGroup, RowGroups
 from headrace.stream.unfit import Unfit, no_column
 
 BUFFER_BYTES = 512 << 10
@@ -44,8 +44,8 @@ class ParquetShard:
                 f"the manifest froze {file.footer[:12]}",
                 ANEW,
             )
-        self.row_groups = tuple(
-            _row_group(metadata.row_group(i), self._columns[0]) for i in range(metadata.num_row_groups)
+        self.row_groups = RowGroups(
+            [_row_group(metadata.row_group(i), self._columns[0]) for i in range(metadata.num_row_groups)]
         )
         self._unfit = _unfit(metadata, self._columns)
         self._chunks = chunks_of(metadata, self._columns[0]) if len(self._columns) == 1 else None

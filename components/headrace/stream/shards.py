@@ -14,7 +14,7 @@ import xxhash
 from headrace.stream.files import is_remote
 from headrace.stream.foreign import ForeignShard
 from headrace.stream.jsonl import JsonLinesShard
-from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
+from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroups
 from headrace.stream.order import SEGMENT_FILES
 from headrace.stream.parquet import ParquetShard
 from headrace.stream.retry import retrying
@@ -35,7 +35,7 @@ class Shard(Protocol):
     digest: str
 
     @property
-    def row_groups(self) -> tuple[RowGroup, ...]:
+    def row_groups(self) -> RowGroups:
         """Its row groups, in file order."""
 
     def fits(self) -> None:
@@ -93,7 +93,7 @@ class Shards:
         self._columns = [list(columns or (p.text_column, *extra)) for p in manifest.parts]
         self._lock = threading.Lock()
         self._open: OrderedDict[int, Shard] = OrderedDict()
-        self._groups: OrderedDict[int, Future[tuple[RowGroup, ...]]] = OrderedDict()
+        self._groups: OrderedDict[int, Future[RowGroups]] = OrderedDict()
         self._pool: ThreadPoolExecutor | None = None
         self._closing = threading.Event()
 
@@ -134,7 +134,7 @@ class Shards:
         with self._lock:
             self._open.pop(file, None)
 
-    def row_groups(self, files: Sequence[int]) -> list[tuple[RowGroup, ...]]:
+    def row_groups(self, files: Sequence[int]) -> list[RowGroups]:
         """The row groups of some files, read in parallel where the manifest does not hold them."""
         self.ahead(files)
         return [self._known(f) for f in files]
@@ -150,10 +150,10 @@ class Shards:
             while len(self._groups) > 4 * SEGMENT_FILES and next(iter(self._groups.values())).done():
                 self._groups.popitem(last=False)
 
-    def _read_groups(self, file: int) -> tuple[RowGroup, ...]:
+    def _read_groups(self, file: int) -> RowGroups:
         return self.shard(file).row_groups
 
-    def _known(self, file: int) -> tuple[RowGroup, ...]:
+    def _known(self, file: int) -> RowGroups:
         frozen = self.manifest.files[file].row_groups
         if frozen is not None:
             return frozen

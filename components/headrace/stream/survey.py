@@ -13,7 +13,7 @@ from typing import Any
 from headrace.errors import DamagedData, InputError
 from headrace.stream.files import is_remote
 from headrace.stream.footers import Footers, Read
-from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup
+from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroups
 from headrace.stream.order import SEGMENT_FILES
 from headrace.stream.retry import retrying
 from headrace.stream.shards import THREADS, Shards, open_shard
@@ -142,7 +142,7 @@ def sound(found: Survey) -> Manifest:
 def first_rows(manifest: Manifest, limit: int, deadline_s: float = 600.0) -> Manifest:
     """The manifest cut to its first rows, reading the footers that hold them where they are not known."""
     shards = Shards(manifest, deadline_s=deadline_s)
-    found: dict[int, tuple[RowGroup, ...]] = {}
+    found: dict[int, RowGroups] = {}
     rows = 0
     for start in range(0, len(manifest.files), THREADS):
         numbers = range(start, min(start + THREADS, len(manifest.files)))

@@ -24,7 +24,7 @@ from headrace.stream.feed import EVERYTHING, Choice, with_ends
 from headrace.stream.filters import Filter, first_refusal
 from headrace.stream.footer import footer_of
 from headrace.stream.heldout import content_hash, is_blank
-from headrace.stream.manifest import Manifest, ManifestFile
+from headrace.stream.manifest import Manifest, ManifestFile, RowGroups
 from headrace.stream.order import Piece
 from headrace.stream.tokenizer import Encoder
 from headrace.stream.windows import Encoded, ReadWindow
@@ -101,7 +101,7 @@ class Tokenized:
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{path} cannot be read: {error}", "tokenise again") from error
         # Sized as the source's, so that its order holds; stored otherwise, so without their offsets.
-        groups = tuple(g._replace(offset=0) for g in source.known)
+        groups = RowGroups([g._replace(offset=0) for g in source.known])
         return replace(
             source, path=path.name, uri=str(path), size=path.stat().st_size, etag="", footer=digest, row_groups=groups
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.stream.manifest import Manifest, places
+from headrace.stream.manifest import Manifest
 from headrace.stream.order import permutation
 
 ROW_GROUPS_SPREAD = 64
@@ -27,14 +28,24 @@ class Portion(NamedTuple):
         return np.arange(self.take, dtype=np.int64) * self.rows // self.take
 
 
+def _shuffled(manifest: Manifest, seed: int) -> Iterator[tuple[int, int, int]]:
+    """File, row group and rows of every row group that has some, in a seeded random order."""
+    ends = np.cumsum([len(f.known) for f in manifest.files], dtype=np.int64)
+    for number in permutation(int(ends[-1]) if len(ends) else 0, seed):
+        file = int(np.searchsorted(ends, number, side="right"))
+        groups = manifest.files[file].known
+        group = int(number - ends[file]) + len(groups)
+        if groups.table[group, 0]:
+            yield file, group, groups[group].rows
+
+
 def spread(manifest: Manifest, *, rows: int, text_bytes: int, seed: int = 0) -> tuple[list[Portion], bool]:
     """What to look at within the budget, in a seeded random order of row groups, and whether that is everything.
 
     A sample takes evenly spaced rows of each row group, in proportion to its size. The order is random even where
     everything fits: should the time run out, what was looked at is still a sample of the whole stream.
     """
-    every = [(f, g, n) for f, g in places(manifest) if (n := manifest.files[f].known[g].rows)]
-    shuffled = [every[i] for i in permutation(len(every), seed)]
+    shuffled = _shuffled(manifest, seed)
     if manifest.rows <= rows and manifest.text_bytes <= text_bytes:
         return [Portion(f, g, n, n) for f, g, n in shuffled], True
     wanted = max(1, min(rows, text_bytes * manifest.rows // max(1, manifest.text_bytes)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from headrace.artifacts.report_format import count, significant, size
 from headrace.stream.jsonl import COMPRESSED
 from headrace.stream.manifest import Manifest
@@ -80,11 +82,13 @@ def budget(manifest: Manifest, found: Scan) -> Iterator[Finding]:
 
 def units(manifest: Manifest, plan: Plan | None, reading: Reading | None) -> Iterator[Finding]:
     """Notes on row groups: how large they are, and whether there are enough of them."""
-    sizes = sorted(g.text_bytes for f in manifest.files for g in f.known if g.rows)
-    if not sizes:
+    tables = [f.known.table for f in manifest.files]
+    sizes = np.sort(np.concatenate([t[t[:, 0] > 0, 1] for t in tables])) if tables else np.empty(0, np.int64)
+    if not len(sizes):
         return
-    facts = {"row_groups": len(sizes), "median_bytes": sizes[len(sizes) // 2], "largest_bytes": sizes[-1]}
-    if sizes[-1] > LARGE_ROW_GROUP:
+    median, largest = int(sizes[len(sizes) // 2]), int(sizes[-1])
+    facts = {"row_groups": len(sizes), "median_bytes": median, "largest_bytes": largest}
+    if largest > LARGE_ROW_GROUP:
         costs = {} if reading is None else {
             "spilled_row_groups": reading.spilled_row_groups, "spilled_bytes": reading.spilled_bytes,
             "memory_bytes": reading.memory_bytes,
@@ -98,7 +102,7 @@ def units(manifest: Manifest, plan: Plan | None, reading: Reading | None) -> Ite
         yield Finding(
             code="large-row-groups",
             severity="info",
-            message=f"The largest row group holds {size(sizes[-1])} of text; it is read front to back.{scratch}",
+            message=f"The largest row group holds {size(largest)} of text; it is read front to back.{scratch}",
             evidence={**facts, **costs},
             consequence="A resume in the middle of such a row group reads it from its beginning: seconds for each.",
             remedy="Write row groups of some 8 MB of text or less for a faster resume.",
