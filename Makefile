@@ -6,6 +6,9 @@ LOCK := docker/locks/dev-cpu.txt
 BIN := .venv/bin
 # More torch threads than free cores make a small model slower, not faster.
 RUN_THREADS ?= 2
+# Tests that run side by side, a file in one process; each trains with one thread.
+TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n : 4)))
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run test check soak containers bench verified lock image-locks clean
@@ -36,7 +39,7 @@ run: setup ## validate, train and evaluate a small model here, on the CPU
 	@OMP_NUM_THREADS=$(RUN_THREADS) $(BIN)/headrace run --config examples/quickstart.yaml
 
 test: setup ## the default tests: CPU, offline
-	@OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
 
 check: setup ## format, lint, types, import contract, stale documents, tests
 	$(BIN)/ruff format --check .
@@ -44,7 +47,7 @@ check: setup ## format, lint, types, import contract, stale documents, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m headrace_pipelines.docs --check
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 soak: setup ## the slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m slow $(PYTEST_ARGS)
