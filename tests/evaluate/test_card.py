@@ -48,7 +48,10 @@ def test_a_hub_dataset_is_named_in_the_metadata() -> None:
 
 
 def test_every_hub_dataset_of_a_mixture_and_the_model_it_began_from_are_named() -> None:
-    sources = [{"name": "org/a", "revision": "1" * 40}, {"name": "/data/b", "revision": ""}]
+    sources = [
+        {"name": "org/a", "config": "en", "revision": "1" * 40}, {"name": "/data/b", "revision": ""},
+        {"name": "org/a", "config": "de", "revision": "1" * 40},
+    ]  # fmt: skip
     dataset = {"name": "org/a + /data/b", "revision": "1" * 40, "sources": sources}
     parent = {"model": "org/base", "revision": "2" * 40, "random_weights": False}
     text = make_card(name="m", metrics=METRICS, lineage={**LINEAGE, "dataset": dataset, "parent": parent})

@@ -84,12 +84,13 @@ def _metadata(name: str, metrics: Mapping[str, Any], dataset: Mapping[str, Any],
         for key in _INDEXED
         if metrics.get(key) is not None
     ]
+    sources = dataset.get("sources") or [dataset]  # of one dataset there may be several: its configurations
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["headrace"],
         # Only a Hub dataset has a revision, and only such a one may be named here.
-        datasets=[str(s["name"]) for s in dataset.get("sources") or [dataset] if s.get("revision")] or None,
+        datasets=list(dict.fromkeys(str(s["name"]) for s in sources if s.get("revision"))) or None,
         base_model=parent["model"] if parent.get("revision") and not parent.get("random_weights") else None,
         model_name=name,
         eval_results=results or None,

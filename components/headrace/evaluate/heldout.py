@@ -13,6 +13,7 @@ import pyarrow as pa
 from headrace import inputs
 from headrace.errors import InputError
 from headrace.evaluate.addresses import without_secrets
+from headrace.evaluate.sources import sources
 from headrace.options import Options
 from headrace.stream.heldout import DEFAULT_DOCUMENTS, SCHEMA, HeldOut, content_hash, is_blank
 from headrace.stream.manifest import Manifest
@@ -38,7 +39,7 @@ class Chosen:
 def choose(options: Options, record: Mapping[str, Any], progress: inputs.Progress | None = None) -> Chosen:
     """The slice of --heldout, or one made by the same rule now; InputError naming --heldout when there is none.
 
-    record: the model's training record, which knows the names of sources that a file does not.
+    record: the model's training record, which knows the sources that a file does not.
     """
     chosen = _choose(options, progress)
     return replace(chosen, sources=_sources(chosen, record))
@@ -47,14 +48,9 @@ def choose(options: Options, record: Mapping[str, Any], progress: inputs.Progres
 def _sources(chosen: Chosen, record: Mapping[str, Any]) -> tuple[str, ...]:
     files: list[str] = chosen.slice.table.column("file").to_pylist()
     if chosen.manifest is not None:
-        names = [part.name for part in chosen.manifest.parts]
-    else:
-        names = [str(source["name"]) for source in (record.get("dataset") or {}).get("sources") or ()]
-    if len(names) < 2:
-        return (without_secrets(names[0]) if names else "all",) * len(files)
-    longest = sorted(names, key=len, reverse=True)
-    found = (next((name for name in longest if file.startswith(f"{name}/")), "unknown") for file in files)
-    return tuple(without_secrets(name) for name in found)
+        return sources(files, [vars(part) for part in chosen.manifest.parts], chosen.manifest.sources)
+    parts = (record.get("dataset") or {}).get("sources") or ()
+    return sources(files, parts, (record.get("heldout") or {}).get("sources") or {})
 
 
 def _choose(options: Options, progress: inputs.Progress | None) -> Chosen:

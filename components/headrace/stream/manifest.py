@@ -133,6 +133,14 @@ class Manifest:
         path = self.files[file].path
         return path if len(self.parts) == 1 else f"{self.parts[self.part_number(file)].name}/{path}"
 
+    @cached_property
+    def sources(self) -> dict[str, int]:
+        """The number of the part of each label; without labels that files of several parts have in common."""
+        found: dict[str, set[int]] = {}
+        for file in range(len(self.files)):
+            found.setdefault(self.label(file), set()).add(self.part_number(file))
+        return {label: numbers.pop() for label, numbers in found.items() if len(numbers) == 1}
+
     def _together(self, name: str) -> str:
         return " + ".join(dict.fromkeys(str(v) for p in self.parts if (v := getattr(p, name))))
 

@@ -81,7 +81,7 @@ def write_final(
         "plan": data.plan.to_json(),
         "plan_hash": data.plan.hash,
         "dataset": dataset_facts(data.manifest),
-        "heldout": heldout_facts(data.heldout),
+        "heldout": heldout_facts(data.heldout, data.manifest),
         "global_batch": data.plan.global_batch,
         "block": data.plan.block,
         "lanes": data.plan.lanes,

@@ -35,9 +35,16 @@ def dataset_facts(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def heldout_facts(heldout: HeldOut | None) -> dict[str, Any] | None:
-    """Which documents were held out."""
-    return {"digest": heldout.digest, "documents": len(heldout.texts)} if heldout else None
+def heldout_facts(heldout: HeldOut | None, manifest: Manifest) -> dict[str, Any] | None:
+    """Which documents were held out; of a mixture also which source their files are of, by its number."""
+    if heldout is None:
+        return None
+    facts: dict[str, Any] = {"digest": heldout.digest, "documents": len(heldout.texts)}
+    if len(manifest.parts) > 1:
+        # Sources may have one name: no label tells which of them it is of, and evaluation sees no manifest.
+        files = dict.fromkeys(heldout.table.column("file").to_pylist())
+        facts["sources"] = {file: manifest.sources[file] for file in files if file in manifest.sources}
+    return facts
 
 
 def history(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
