@@ -6,8 +6,6 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from headrace.artifacts.provenance import git_commit
-from headrace.evaluate.addresses import cleaned, without_secrets
 from headrace.evaluate.card import make_card, table
 
 METRICS: dict[str, Any] = {
@@ -60,14 +58,3 @@ def test_every_hub_dataset_of_a_mixture_and_the_model_it_began_from_are_named() 
     again = make_card(name="m", metrics=METRICS, lineage={**LINEAGE, "parent": {**parent, "random_weights": True}})
     unnamed: Any = ModelCard(again).data
     assert unnamed.base_model is None
-
-
-def test_secrets_are_cut_from_addresses_only() -> None:
-    text = "the split of https://me:pw@host/a.parquet?sig=x#f and gs://bucket/*-?.parquet, of org/data"
-    assert without_secrets(text) == "the split of https://host/a.parquet and gs://bucket/*-?.parquet, of org/data"
-    assert cleaned({"a": ["s3://me:pw@b/c", 1], "b": None}) == {"a": ["s3://b/c", 1], "b": None}
-
-
-def test_the_commit_is_that_of_this_repository_or_unknown() -> None:
-    commit = git_commit()
-    assert commit is None or (len(commit) == 40 and int(commit, 16) >= 0)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+
+_ADDRESS = re.compile(r"""[a-z][a-z0-9+.-]*://\S+?(?=['"`<>][])},.;:'"`<>]*(?:\s|$)|\s|$)""", re.IGNORECASE)
+"""To the next space. Quotes and brackets are part of it, as they are of some tokens, unless nothing follows them."""
+_AFTER_PATH = re.compile(r"(https?://[^?#]*)[?#].*", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/?#]*@")
 
 
 def without_secrets(text: str) -> str:
     """A text whose URLs have lost user and password, and on the web query and fragment: where tokens stand."""
-    return re.sub(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", lambda match: _bare(match[0]), text)
+    return _ADDRESS.sub(lambda match: _bare(match[0]), text)
 
 
-def _bare(url: str) -> str:
-    parts = urlsplit(url)
-    web = parts.scheme in ("http", "https")  # elsewhere `?` is part of a glob
-    query, fragment = ("", "") if web else (parts.query, parts.fragment)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, fragment))
+def _bare(address: str) -> str:
+    # Elsewhere than on the web `?` is part of a glob. Not parsed: what is no valid URL may have secrets too.
+    return _USER.sub("", _AFTER_PATH.sub(r"\1", address))
 
 
 def cleaned(value: Any) -> Any:
