@@ -254,9 +254,18 @@ def test_numbers_that_json_cannot_carry(tmp_path: Path) -> None:
     assert note in shown.text and "too large" in shown.text
 
 
-def test_one_log_entry_makes_no_chart(tmp_path: Path) -> None:
-    html, _ = page(tmp_path, training={**TRAINING, "history": HISTORY[:1]})
-    assert "Loss over steps" not in html
+def test_one_log_entry_makes_a_table_and_no_chart(tmp_path: Path) -> None:
+    """As a run of 500 to 999 steps has it, which logs every 500."""
+    html, shown = page(tmp_path, training={**TRAINING, "history": HISTORY[:1]})
+    assert "Loss over steps" not in html and "behind the charts" not in html
+    assert "training" in shown.ids and shown.all("caption") and "6.8940" in shown.text
+    assert not shown.all("details")
+
+
+def test_a_log_without_numbers_makes_no_section(tmp_path: Path) -> None:
+    for history in ([], [{"step": 1, "loss": None}]):
+        _, shown = page(tmp_path, training={**TRAINING, "history": history})
+        assert "training" not in shown.ids
 
 
 def test_held_out_losses_during_training_are_a_line(tmp_path: Path) -> None:

@@ -155,8 +155,12 @@ def _series(history: Sequence[Values], key: str) -> tuple[list[float], list[floa
 
 def _training(training: Values, metrics: Values) -> dict[str, Any] | None:
     history = training.get("history") or ()
+    log = _log(history)
+    if not log["rows"]:
+        return None
+    # A short run logs a single step: numbers, and no line to draw.
     figures = [f for f in (_loss_figure(history, metrics), *_small_figures(history)) if f]
-    return {"charts": _safe(figures), "log": _log(history)} if figures else None
+    return {"charts": _safe(figures), "log": log}
 
 
 def _safe(figures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
