@@ -23,7 +23,8 @@ def generate(
     """The continuation of a prompt, without the prompt: at most `new_tokens` tokens, fewer when the model ends it.
 
     Equal for equal weights, prompt and seed: drawn on the CPU whatever the model's device. Temperature 0 takes the
-    likeliest token each time. The prompt follows an EOS, as documents do in training.
+    likeliest token each time. The prompt follows an EOS, as documents do in training. FloatingPointError when its
+    logits are no numbers.
     """
     given = [encoder.eos_id, *encoder.encode([prompt])[0].tolist()]
     device = next(model.parameters()).device
@@ -43,9 +44,12 @@ def generate(
 
 
 def _draw(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> int:
+    probabilities = (logits / (temperature or 1.0)).softmax(dim=-1)
+    if not probabilities.isfinite().all():
+        raise FloatingPointError("the model gives no finite probabilities")
     if temperature == 0:
         return int(logits.argmax())
-    return int(torch.multinomial((logits / temperature).softmax(dim=-1), 1, generator=generator))
+    return int(torch.multinomial(probabilities, 1, generator=generator))
 
 
 def _positions(model: nn.Module) -> int | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from torch import nn
 
 from headrace.scoring.generation import generate
 from headrace.stream.tokenizer import Encoder
+
+log = logging.getLogger(__name__)
 
 NEW_TOKENS = 60
 
@@ -23,4 +26,8 @@ def after(model: nn.Module, encoder: Encoder, samples: Sequence[dict[str, str]],
 
 
 def _continued(model: nn.Module, encoder: Encoder, prompt: str, seed: int) -> str:
-    return generate(model, encoder, prompt, new_tokens=NEW_TOKENS, seed=seed)
+    try:
+        return generate(model, encoder, prompt, new_tokens=NEW_TOKENS, seed=seed)
+    except FloatingPointError as error:  # equal on every rank; the model is worth more than a text of it
+        log.warning("no sample of %r: %s", prompt, error)
+        return f"(no text: {error})"
