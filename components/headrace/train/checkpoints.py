@@ -39,6 +39,12 @@ log = logging.getLogger(__name__)
 
 DATA_STATE, RUN = "data_state.json", "run.json"
 VERSION = 2
+_REWRITTEN = {
+    COMMIT, REFERENCE, OUTCOME, PROGRESS, "eval_results.json", "all_results.json",
+    # Of evaluation, validation and planning, which may be given the same folder.
+    "metrics.json", "lineage.json", "scores.parquet", "README.md", "report.html", "report.json", "report.md",
+    "plan.json", "plan.md",
+}  # fmt: skip
 _REMOTE = re.compile(r"checkpoint-(\d+)/" + re.escape(COMMIT))
 
 
@@ -323,6 +329,5 @@ def finished_step(output_dir: Path, plan_hash: str) -> int | None:
 
 def final_files(output_dir: Path) -> list[str]:
     """Names of what the commit of the final model vouches for: everything at the top that no later step rewrites."""
-    rewritten = (COMMIT, REFERENCE, OUTCOME, PROGRESS, "eval_results.json", "all_results.json")
     names = (p.name for p in output_dir.iterdir() if p.is_file() and not p.name.startswith("."))
-    return sorted(name for name in names if name not in rewritten)
+    return sorted(name for name in names if name not in _REWRITTEN)
