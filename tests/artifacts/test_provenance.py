@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from headrace.artifacts.provenance import hardware, lock_digest, software
+import headrace
+from headrace.artifacts.provenance import git_commit, hardware, lock_digest, software
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +35,35 @@ def test_image_and_code_are_what_the_environment_says(monkeypatch: pytest.Monkey
     found = software()
     assert (found["image"], found["git_commit"]) == ("registry/x@sha256:abc", "0123abcd")
     assert found["packages"]["torch"] and found["packages"]["python"]
+
+
+def test_the_commit_is_that_of_the_repository_that_tracks_the_code_or_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEADRACE_REVISION", raising=False)
+    for name in [n for n in os.environ if n.startswith("GIT_")]:
+        monkeypatch.delenv(name)  # a hook's would lead git elsewhere
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    code = tmp_path / "headrace" / "__init__.py"
+    code.parent.mkdir()
+    code.touch()
+    monkeypatch.setattr(headrace, "__file__", str(code))
+
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=A", "-c", "user.email=a@b.invalid", "-c", "commit.gpgsign=false")
+        done = subprocess.run(["git", "-C", str(tmp_path), *who, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert git_commit() is None  # no repository
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "another's")
+    assert git_commit() is None  # a repository that does not track it, as around an environment
+    git("add", ".")
+    git("commit", "-q", "-m", "ours")
+    head = git("rev-parse", "HEAD")
+    assert git_commit() == head and len(head) == 40
+    git("commit", "-q", "--allow-empty", "-m", "later")
+    assert git_commit() == git("rev-parse", "HEAD") != head
 
 
 def test_the_machine_is_told_in_strict_json() -> None:
