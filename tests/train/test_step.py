@@ -385,6 +385,7 @@ def test_a_mixture_with_filters_is_trained_gone_on_with_and_proven(
     assert sha(tmp_path / "parts" / "model.safetensors") == sha(tmp_path / "whole" / "model.safetensors")
     record = strict(tmp_path / "parts" / "headrace.json")
     assert record["plan"]["mixture"] == [2, 1] and record["plan"]["dedup"].startswith("dataset ")
+    assert record["heldout"]["sources"] and set(record["heldout"]["sources"].values()) <= {0, 1}
     assert record["stream"]["dropped"]["characters > 3000"] > 0 and len(record["stream"]["epochs"]) == 2
     assert verify_order.main([str(tmp_path / "parts")]) == 0
     capsys.readouterr()
