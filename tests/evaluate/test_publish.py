@@ -18,6 +18,7 @@ from headrace.evaluate.publish import Staged, seal, stage
 from headrace.evaluate.step import run
 from headrace.evaluate.subject import open_subject
 from tests.evaluate.conftest import STEP, options_for
+from tests.evaluate.conftest import seal as reseal
 from tests.scoring.small import EXAMPLE
 from tests.servers.gcs import GcsServer
 
@@ -124,6 +125,21 @@ def test_a_published_version_scored_in_its_turn_is_the_same_version(model: Path,
     for name in ("plan_hash", "dataset", "choice", "parent", "training", "world_size"):
         assert one[name] and two[name] == one[name]
     assert read_json(tmp_path / "two" / "metrics.json")["block"] == 24  # as trained
+
+
+def test_a_published_record_has_no_secrets(model: Path, heldout: Path, tmp_path: Path) -> None:
+    record = read_json(model / "headrace.json")
+    secret = "https://me:pw@h/a.parquet?sig=pw"
+    record["dataset"]["name"] = record["parent"]["model"] = secret
+    record["heldout"]["sources"] = {f"{secret}/a.parquet": 1, "org/books/a.parquet": 0}
+    write_json(model / "headrace.json", record)
+    reseal(model)
+    facts = run(options_for(model, heldout=str(heldout), publish=str(tmp_path / "models")), tmp_path / "out")
+    published = Path(facts["published"])
+    assert not [path.name for path in published.iterdir() if b"pw" in path.read_bytes() and path.suffix == ".json"]
+    kept = read_json(published / "headrace.json")
+    assert kept["dataset"]["name"] == "https://h/a.parquet"
+    assert kept["heldout"]["sources"] == {"org/books/a.parquet": 0} and kept["samples"] == record["samples"]
 
 
 def test_another_tokenizer_makes_another_version_and_the_first_one_stays(

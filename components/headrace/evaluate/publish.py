@@ -11,7 +11,7 @@ from headrace.artifacts.checkpoint import COMMIT, CommitRecord, commit, read_com
 from headrace.artifacts.files import write_json
 from headrace.artifacts.storage import Store
 from headrace.errors import AlreadyExists, DamagedCheckpoint, HeadraceError
-from headrace.evaluate.subject import RECORD, Subject
+from headrace.evaluate.subject import RECORD, Subject, public
 from headrace.inputs import Progress
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def seal(subject: Subject, folder: Path, *, trust_remote_code: bool = False) -> 
     for name, path in subject.files.items():
         (folder / name).symlink_to(path.resolve())
     if subject.record:
-        write_json(folder / RECORD, subject.record)
+        write_json(folder / RECORD, public(subject.record))
     if GENERATION not in subject.files:
         from transformers import AutoConfig, GenerationConfig
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headrace.artifacts.checkpoint import COMMIT, CommitRecord, read_commit
 from headrace.artifacts.files import read_json
-from headrace.evaluate.addresses import cleaned
+from headrace.evaluate.addresses import cleaned, without_secrets
 from headrace.inputs import small_files
 from headrace.options import Options
 from headrace.scoring.models import CONFIG, TOKENIZER, WEIGHTS, fetch_model, is_hub_name, require_weights
@@ -53,10 +54,20 @@ def open_subject(options: Options, scratch: Path) -> Subject:
         folder=folder,
         revision=folder.name if is_hub_name(location) else "",
         commit=read_commit(folder) if (folder / COMMIT).is_file() else None,
-        record={name: value if name == "samples" else cleaned(value) for name, value in (record or {}).items()},
+        record={**record, "dataset": cleaned(record.get("dataset"))} if record else {},
         validation=cleaned(_object(folder / "validation.json")),
         files=_files(folder, options.model.tokenizer, trust_remote_code=options.model.trust_remote_code),
     )
+
+
+def public(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A training record as everyone may read it: its addresses, texts that the model wrote apart, without secrets."""
+    found = {name: value if name == "samples" else cleaned(value) for name, value in record.items()}
+    heldout = found.get("heldout")
+    if isinstance(heldout, dict) and "sources" in heldout:  # by the labels of files, which begin with addresses
+        bare = {file: n for file, n in heldout["sources"].items() if without_secrets(file) == file}
+        found["heldout"] = {**heldout, "sources": bare}
+    return found
 
 
 def _object(path: Path) -> dict[str, Any] | None:
