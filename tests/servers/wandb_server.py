@@ -1,7 +1,7 @@
 """A small Weights & Biases server: keeps what clients send of runs, tells a resuming one how far its run is.
 
-It answers what wandb 0.31's own process asks while a run is made, resumed, logged to and ended, but takes no
-artifacts; and it can refuse on request.
+It answers what wandb 0.31's own process asks while a run is made, resumed, logged to and ended, and while artifacts
+such as tables are uploaded; and it can refuse on request.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from tests.servers.listening import Handler, Listener
 
 HISTORY, SUMMARY = "wandb-history.jsonl", "wandb-summary.json"
+_OPERATION = re.compile(r"\s*(?:query|mutation)\s+(\w+)")
 _STREAM = re.compile(r"/files/([^/]+)/([^/]+)/([^/]+)/file_stream")
 
 
@@ -40,12 +41,27 @@ class ServedRun:
         return [row["_step"] for row in self.history]
 
 
+@dataclass
+class ServedArtifact:
+    """A version of an artifact. files: by path, its manifest among them; committed: whether it arrived whole."""
+
+    name: str
+    type: str
+    digest: str
+    committed: bool = False
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
 class WandbServer(Listener):
-    """Keeps `runs` by id. trouble: called with the name of every request; a status to answer with, or None."""
+    """Keeps `runs` by id, `artifacts` as they came.
+
+    trouble: called with the name of every request; a status to answer with, or None.
+    """
 
     def __init__(self) -> None:
         super().__init__(_Handler)
         self.runs: dict[str, ServedRun] = {}
+        self.artifacts: list[ServedArtifact] = []
         self.trouble: Callable[[str], int | None] = lambda _: None
         self.lock = threading.Lock()
         self.asked: list[str] = []
@@ -70,7 +86,55 @@ class WandbServer(Listener):
                 return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
             case "MarkRunFilesUploaded":
                 return {"markRunFilesUploaded": {"success": True}}
+        return self._artifact(operation, variables)
+
+    def _artifact(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
+        match operation:
+            case "ArtifactType":
+                return {"project": None}
+            case "CreateArtifact":
+                new = asked["input"]
+                name, kind, digest = new["artifactCollectionName"], new["artifactTypeName"], new["digest"]
+                # What is there already is not uploaded again, as on W&B's own server.
+                same = [a.committed and (a.name, a.digest) == (name, digest) for a in self.artifacts]
+                at = same.index(True) if any(same) else len(self.artifacts)
+                if not any(same):
+                    self.artifacts.append(ServedArtifact(name, kind, digest))
+                state = "COMMITTED" if any(same) else "PENDING"
+                made = {"id": str(at), "state": state, "artifactSequence": {"latestArtifact": None}}
+                return {"createArtifact": {"artifact": made}}
+            case "CreateArtifactManifest":
+                file = {"id": "4", **self._upload(asked["artifactID"], asked["name"])}
+                return {"createArtifactManifest": {"artifactManifest": {"id": "5", "file": file}}}
+            case "CreateArtifactFiles":
+                nodes = [
+                    {
+                        **self._upload(file["artifactID"], file["name"]), "storagePath": file["name"],
+                        "uploadMultipartUrls": None, "artifact": {"id": file["artifactID"]},
+                    }
+                    for file in asked["input"]["artifactFiles"]
+                ]  # fmt: skip
+                return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+            case "CommitArtifact":
+                artifact = self.artifacts[int(asked["artifactID"])]
+                artifact.committed = True
+                return {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": artifact.digest}}}
+            case "ArtifactByID":
+                return {"artifact": self._described(asked["id"])}
         return {}
+
+    def _upload(self, artifact: str, name: str) -> dict[str, Any]:
+        return {"uploadUrl": f"{self.url}/artifacts/{artifact}/{name}", "uploadHeaders": []}
+
+    def _described(self, id: str) -> dict[str, Any]:
+        artifact = self.artifacts[int(id)]
+        return {
+            "__typename": "Artifact", "id": id, "versionIndex": 0, "artifactType": {"name": artifact.type},
+            "artifactSequence": {"__typename": "ArtifactSequence", "name": artifact.name, "project": None},
+            "description": None, "metadata": None, "ttlDurationSeconds": 0, "ttlIsInherited": True, "tags": [],
+            "historyStep": None, "state": "COMMITTED", "size": 0, "digest": artifact.digest, "commitHash": None,
+            "fileCount": 1, "createdAt": "", "updatedAt": None, "aliases": [],
+        }  # fmt: skip
 
     def _status(self, run: ServedRun | None) -> dict[str, Any]:
         model = {"id": "2", "name": "project", "entity": {"id": "3", "name": "team"}, "bucket": None}
@@ -119,7 +183,8 @@ class _Handler(Handler):
         body = self.body()
         path = self.path.partition("?")[0]
         asked = json.loads(body) if path == "/graphql" else {}
-        operation = asked.get("operationName") or path
+        named = _OPERATION.match(asked.get("query") or "")
+        operation = named[1] if named else path
         self.owner.asked.append(operation)
         status = self.owner.trouble(operation)
         if status is not None:
@@ -136,6 +201,9 @@ class _Handler(Handler):
                 if path.startswith("/storage/"):
                     _, _, run, name = path.split("/", 3)
                     self.owner.runs[run].files[name] = body
+                elif path.startswith("/artifacts/"):
+                    _, _, artifact, name = path.split("/", 3)
+                    self.owner.artifacts[int(artifact)].files[name] = body
                 self._send({})
 
     def _send(self, value: dict[str, Any], status: int = 200) -> None:
