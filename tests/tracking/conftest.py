@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers.wandb_server import WandbServer
+from tests.servers.wandb_server import ServedRun, WandbServer
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
+RUN = "mill-1234"
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +23,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setenv("WANDB_BASE_URL", started.url)
         yield started
+
+
+def trained(run: ServedRun) -> list[int]:
+    """The training step of each row that a training has logged, in W&B's order, which takes none twice."""
+    assert run.steps == sorted(set(run.steps))
+    return [row["train/global_step"] for row in run.history if "train/loss" in row]
+
+
+def scored(run: ServedRun) -> list[tuple[int, str, float]]:
+    """Training step, version and loss of each evaluation."""
+    rows = [row for row in run.history if "eval/eval_loss" in row]
+    return [(row["train/global_step"], row["version"], row["eval/eval_loss"]) for row in rows]

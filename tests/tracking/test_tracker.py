@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 from headrace.tracking import __main__ as command
-from headrace.tracking.journal import FOLDER, RunFacts
+from headrace.tracking.journal import FOLDER, Journal, RunFacts
 from headrace.tracking.modes import OFFLINE, ONLINE
-from headrace.tracking.tracker import Tracker
+from headrace.tracking.tracker import SAID, Tracker
 from tests.servers.wandb_files import find_runs, read_run
 from tests.servers.wandb_server import WandbServer
-from tests.tracking.conftest import KEY
-
-RUN = "mill-1234"
+from tests.tracking.conftest import KEY, RUN, scored, trained
 
 
 def facts(**changed: Any) -> RunFacts:
@@ -47,8 +46,10 @@ def wait_for(met: Callable[[], object], seconds: float = 60.0) -> None:
 
 def sent(output_dir: Path) -> bool:
     """Whether the command that warnings name sends the rest."""
-    command = [sys.executable, "-m", "headrace.tracking", str(output_dir / FOLDER)]
-    return subprocess.run(command, timeout=120).returncode == 0
+    try:
+        return command.main([str(output_dir / FOLDER)]) == 0
+    finally:
+        wandb.teardown()
 
 
 def left_alone(tracker: Tracker) -> None:
@@ -66,28 +67,42 @@ def test_a_run_arrives_whole(server: WandbServer, tmp_path: Path) -> None:
     assert tracker.finish()
     run = server.runs[RUN]
     assert (run.project, run.name, run.job_type, run.complete, run.exit_code) == ("p", "mill", "train", True, 0)
-    assert run.steps == [10, 20, 21] and run.history[1]["train/eval_loss"] == 3.0
+    assert trained(run) == [10, 20] and run.history[1]["train/eval_loss"] == 3.0
+    assert scored(run) == [(20, "step-20-ab", 2.5)] and len(run.history) == 3
     assert run.config["a"]["value"] == 1 and run.summary["eval/eval_loss"] == 2.5
     assert run.summary["version"] == "step-20-ab"
+    # Curves have the training's steps below them: W&B's number of each metric's axis counts from 1.
+    axis, every = run.config["_wandb"]["value"]["m"]
+    assert (axis["1"], every["2"], every["5"]) == ("train/global_step", "*", 1)
 
 
 def test_another_start_adds_only_what_is_missing(server: WandbServer, tmp_path: Path) -> None:
     """Killed after step 30 and resumed from a checkpoint of step 20: 30 comes again, and is there once."""
     left_alone(tracked(tmp_path / "first", 10, 20, 30, 40))
-    # What came last may have lacked a part of its step, and is not sent.
-    assert server.runs[RUN].steps == [10, 20, 30] and server.runs[RUN].exit_code == 1
-    assert tracked(tmp_path / "second", 10, 20, 30, 40, 50).finish()
-    evaluation = tracked(tmp_path / "third", 10, 20, 30, 40, 50, config={"a": 2, "lineage": {"b": 3}})
-    evaluation.scores("v", {"eval/eval_loss": 2.5})
-    assert evaluation.finish()
     run = server.runs[RUN]
-    assert run.steps == [10, 20, 30, 40, 50, 51] and len(server.runs) == 1
+    # What came last may have lacked a part of its step, and is not sent.
+    assert trained(run) == [10, 20, 30] and run.exit_code == 1
+    assert tracked(tmp_path / "second", 10, 20, 30, 40, 50, config={"a": 2, "lineage": {"b": 3}}).finish()
+    assert trained(run) == [10, 20, 30, 40, 50] and len(run.history) == 5 and len(server.runs) == 1
     assert run.config["a"]["value"] == 2 and run.config["lineage"]["value"] == {"b": 3}
-    # Evaluated again, the same scores are not a second row; others are.
-    for loss, steps in ((2.5, [50, 51]), (2.25, [51, 52])):
-        again = tracked(tmp_path / "again", 10, 20, 30, 40, 50)
-        again.scores("v", {"eval/eval_loss": loss})
-        assert again.finish() and run.steps[-2:] == steps
+
+
+def test_tables_that_do_not_arrive_are_sent_later(
+    server: WandbServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.trouble = lambda asked: 500 if asked == "CreateArtifactFiles" else None
+    tracker = tracked(tmp_path, 10)
+    tracker.scores("v", {"eval/eval_loss": 2.5})
+    tracker.table("eval/0", ["source", "eval_loss"], [["a", 1.0], ["b", None]])
+    tracker._write(Journal.end)
+    wait_for(lambda: "CreateArtifactFiles" in server.asked)
+    assert not tracker.finish(wait_s=0.5)
+    assert f"-m headrace.tracking {tmp_path / FOLDER}" in caplog.text
+    server.trouble = lambda _: None
+    assert sent(tmp_path) and sent(tmp_path)
+    run = server.runs[RUN]
+    assert len(run.history) == 3 and scored(run) == [(10, "v", 2.5)] and run.history[2]["eval/0"]["nrows"] == 2
+    assert [artifact.committed for artifact in server.artifacts].count(True) == 1
 
 
 def test_two_starts_at_once_do_not_log_twice(server: WandbServer, tmp_path: Path) -> None:
@@ -98,7 +113,7 @@ def test_two_starts_at_once_do_not_log_twice(server: WandbServer, tmp_path: Path
     assert tracked(tmp_path, 10, 20, 30, 40).finish()
     assert child is not None
     wait_for(lambda: os.waitpid(child.pid, os.WNOHANG)[0])
-    assert server.runs[RUN].steps == [10, 20, 30, 40]
+    assert trained(server.runs[RUN]) == [10, 20, 30, 40]
 
 
 def test_a_server_that_comes_late_gets_everything(server: WandbServer, tmp_path: Path) -> None:
@@ -108,7 +123,7 @@ def test_a_server_that_comes_late_gets_everything(server: WandbServer, tmp_path:
     wait_for(lambda: server.asked)
     down["now"] = False
     tracker.row(30, {"train/loss": 1.0})
-    assert tracker.finish() and server.runs[RUN].steps == [10, 20, 30]
+    assert tracker.finish() and trained(server.runs[RUN]) == [10, 20, 30]
 
 
 @pytest.mark.parametrize("trouble", ["refuses", "hangs", "401", "500", "dies midway"])
@@ -129,16 +144,20 @@ def test_a_server_in_trouble_costs_bounded_time_and_no_data(
             server.trouble = lambda _: 500
         tracker.row(20, {"train/loss": 0.5})
         assert time.monotonic() - started < 60
+        held = mute.accept()[0] if trouble == "hangs" else mute
+        wait_for(lambda: server.asked or trouble in ("refuses", "hangs"))
+        wait_for(lambda: (tmp_path / FOLDER / SAID).read_text() or trouble != "401")
         ending = time.monotonic()
         with caplog.at_level(logging.WARNING, "headrace"):
-            assert not tracker.finish(wait_s=4.0)
-        assert time.monotonic() - ending < 8
+            assert not tracker.finish(wait_s=2.0 if trouble == "refuses" else 0.5)
+        assert time.monotonic() - ending < 6
+        held.close()
     assert f"-m headrace.tracking {tmp_path / FOLDER}" in caplog.text and KEY not in caplog.text
     assert KEY.encode() not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     # The server is well again, and the command of the warning sends what it lacks.
     server.trouble = lambda _: None
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    assert sent(tmp_path) and server.runs[RUN].steps == [10, 20]
+    assert sent(tmp_path) and trained(server.runs[RUN]) == [10, 20]
 
 
 def test_a_process_that_is_killed_is_a_warning(
@@ -153,7 +172,8 @@ def test_a_process_that_is_killed_is_a_warning(
             tracker.row(step, {"train/loss": 1.0})
         assert not tracker.finish()
     assert caplog.text.count("did not get the run") == 1
-    assert sent(tmp_path) and server.runs[RUN].steps == [10, 20, 30]
+    send = [sys.executable, "-m", "headrace.tracking", str(tmp_path / FOLDER)]
+    assert subprocess.run(send, timeout=120).returncode == 0 and trained(server.runs[RUN]) == [10, 20, 30]
 
 
 def test_offline_nothing_leaves_this_machine(
@@ -167,8 +187,8 @@ def test_offline_nothing_leaves_this_machine(
     (path,) = find_runs(tmp_path)
     run = read_run(path)
     assert path.parent == tracker.recorded() and run.exit_code == 0 and run.id == RUN
-    assert [row["_step"] for row in run.history] == [10, 20, 21] and run.config == {"a": 1}
-    assert run.history[2]["eval/by_source.nrows"] == 2
+    assert [row["train/global_step"] for row in run.history] == [10, 20, 20, 20] and run.config == {"a": 1}
+    assert run.history[2]["eval/eval_loss"] == 2.5 and run.history[3]["eval/by_source.nrows"] == 2
     assert server.asked == [] and server.runs == {}
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import select
 import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from headrace.artifacts.files import write_json
+from headrace.artifacts.files import canonical_json, write_json
 from headrace.tracking import journal
 from headrace.tracking.journal import JOURNAL, STATE, Merged, RunFacts, follow, read_facts
 
@@ -25,6 +28,14 @@ ORPHANED_S = 30.0
 LOOK_S = 0.5
 LOCK = "lock"
 SENT, NOT_SENT = 0, 1
+
+AXIS = "train/global_step"
+"""What curves are drawn over; the Trainer's own callback calls it so too."""
+ROOM = 1000
+"""W&B's steps to one of the training. The server reports the last one it has, and takes none below: rows of evaluations
+stand between the row of their training step and that of the next, which a training that goes on still has to send."""
+EVALUATED = "eval/recorded"
+"""In the summary: digests of the evaluations that the server has."""
 
 
 def record(folder: Path, *, online: bool, following: bool) -> int:
@@ -79,11 +90,12 @@ class _Sink:
     def __init__(self, folder: Path, facts: RunFacts, lock: IO[bytes], *, online: bool) -> None:
         self._folder, self._facts, self._online = folder, facts, online
         self._run: Any = None
-        self._first, self._last = 0, -1
+        self._free, self._step = 0, -1
         self._merged = Merged()
         self._lock = lock
         self._next = 0.0
         self._said = ""
+        self._version = ""
         self._tables: list[dict[str, Any]] = []
 
     def connect(self, *, now: bool = False) -> bool:
@@ -123,7 +135,7 @@ class _Sink:
             dir=os.environ.get("WANDB_DIR") or str(self._folder.parent), settings=settings,
         )  # fmt: skip
         # What the server has was logged by an earlier start, and is what this one has in its journal too.
-        self._first = int(run.starting_step)
+        self._free = int(run.starting_step)
         run.config.update(dict(facts.config), allow_val_change=True)  # type: ignore[no-untyped-call]
         state = {"id": facts.id, "folder": str(run.settings.sync_dir), "online": self._online}
         write_json(self._folder / STATE, state, durable=False)
@@ -133,43 +145,82 @@ class _Sink:
         """Take an entry of the journal."""
         match kind:
             case journal.ROW:
-                self._log(self._merged.add(value["step"], value["values"]))
+                self._train(self._merged.add(value["step"], value["values"]))
             case journal.SCORES:
-                self._log(self._merged.flush())
+                self._train(self._merged.flush())
                 self._score(value["version"], value["values"])
             case journal.TABLE:
                 self._tables.append(value)
             case journal.END:
-                self._log(self._merged.flush())
+                self._train(self._merged.flush())
 
-    def _log(self, row: tuple[int, dict[str, Any]] | None) -> None:
+    def _train(self, row: tuple[int, dict[str, Any]] | None) -> None:
         if row is None:
             return
         step, values = row
-        self._last = max(self._last, step)
-        if step >= self._first:
-            self._run.log(values, step=step)
+        if self._step < 0:
+            self._run.define_metric(AXIS)
+            self._run.define_metric("*", step_metric=AXIS)
+        self._step = step
+        if step * ROOM >= self._free:
+            self._log({**values, AXIS: step}, step * ROOM)
 
     def _score(self, version: str, values: dict[str, Any]) -> None:
-        """The scores as a row after the training's, unless the server has them from an earlier attempt."""
-        known = self._run.summary
-        if known.get("version") != version or any(known.get(name) != value for name, value in values.items()):
-            self._last = max(self._last + 1, self._first)
-            self._run.log(values, step=self._last)
-        known.update({"version": version})
+        self._version = version
+        row = {**values, "version": version, **self._axis()}
+        self._once([version, values], lambda: self._log(row, self._after()))
+
+    def _log(self, values: dict[str, Any], at: int) -> None:
+        self._run.log(values, step=at)
+        self._free = at + 1
+
+    def _axis(self) -> dict[str, int]:
+        return {} if self._step < 0 else {AXIS: self._step}
+
+    def _after(self) -> int:
+        """W&B's step of a row that is not the training's."""
+        return max(self._step * ROOM + 1, self._free)
+
+    def _once(self, said: Any, log: Callable[[], None]) -> None:
+        """Log a part of an evaluation, unless the server has it."""
+        digest = hashlib.sha256(canonical_json(said)).hexdigest()[:16]
+        known = str(self._run.summary.get(EVALUATED) or "")
+        if digest not in known.split():
+            log()
+            self._run.summary[EVALUATED] = f"{known} {digest}".strip()
 
     def finish(self, *, whole: bool) -> None:
         """Log the tables, and wait until everything is where it belongs."""
-        import wandb
-
-        for table in self._tables:  # last: they are artifacts, which not every server takes
-            try:
-                made = wandb.Table(columns=table["columns"], data=table["rows"])
-                self._run.log({table["name"]: made}, step=max(self._last, self._first))
-            except Exception as error:
-                self._say(f"the table {table['name']} is missing: {type(error).__name__}: {error}")
+        try:
+            if self._tables:
+                self._once([self._version, self._tables], self._log_tables)
+        except Exception as error:  # they are artifacts, which not every server takes: the run is worth having without
+            self._say(f"the tables are missing: {type(error).__name__}: {error}")
         # Left half-way, a training goes on in another start.
         self._run.finish(exit_code=0 if whole else 1)
+
+    def _log_tables(self) -> None:
+        """All tables as one row, which is sent once they have arrived, so that a kill before leaves them to be sent."""
+        import wandb
+
+        made, at = {}, self._after()
+        for table in self._tables:
+            with self._told(table["name"]):
+                made[table["name"]] = wandb.Table(columns=table["columns"], data=table["rows"])
+        self._run.log(made, step=at, commit=False)
+        for name, logged in made.items() if self._online else ():
+            with self._told(name):
+                target = logged._artifact_target  # no public name leads to its artifact
+                if target is not None:
+                    target.artifact.wait()
+        self._log(self._axis(), at)
+
+    @contextmanager
+    def _told(self, table: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._say(f"the table {table} is missing: {type(error).__name__}: {error}")
 
     def _say(self, reason: str) -> None:
         """One line for the step to pass on, once."""
