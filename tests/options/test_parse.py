@@ -110,7 +110,10 @@ def test_every_default_of_a_file_means_the_default() -> None:
     assert parse_mapping({"dataset_streaming": None, "heldout_fraction": None}).dataset == Options().dataset
 
 
-def test_help_is_grouped_and_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_grouped_and_has_an_example(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as left:
         parse_arguments(["--help"], prog="headrace x", description="d", example="  e", groups=["dataset", "training"])
     shown = capsys.readouterr().out
