@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]
 
-BLOCK, BATCH, CHARACTERS, DOCUMENTS = 512, 4, 1_500, 12
+BLOCK, BATCH, CHARACTERS, DOCUMENTS = 512, 4, 3_000, 24
 CONFIG: dict[str, Any] = {
     "vocab_size": 50_257, "n_positions": BLOCK, "n_embd": 768, "n_layer": 12, "n_head": 12,
     "bos_token_id": 0, "eos_token_id": 0,
