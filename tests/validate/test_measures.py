@@ -193,7 +193,7 @@ def test_thresholds_are_changed_one_by_one() -> None:
     assert warn_from(0.5, None) == "info" and warn_from(0.5, 0.5) == "warn" and warn_from(0.4, 0.5) == "info"
 
 
-def test_a_column_of_another_type_in_a_later_block_is_done_without(tmp_path: Path) -> None:
+def test_there_is_nothing_to_describe_before_a_file_with_rows_is_known(tmp_path: Path) -> None:
     assert columns.describable(Manifest((Part(name="d", files=(ManifestFile("f", "f", 1, ""),)),))) == ()
     pq.write_table(pa.table({"text": prose(3), "n": [1, 2, 3]}), tmp_path / "a.parquet")
     manifest = survey(listed([(resolve(str(tmp_path / "a.parquet")), "text", 1)])).manifest

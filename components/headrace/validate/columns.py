@@ -55,7 +55,7 @@ def _of_parquet(file: ManifestFile, text: str) -> tuple[str, ...]:
         left -= size
         if left < 0 or len(found) == MOST_COLUMNS:
             break
-        if name not in (text, "text") and name in kinds_of and _is_plain(kinds_of[name]):
+        if name not in (text, "text") and name in kinds_of and _kind(kinds_of[name]):
             found.append(name)
     return tuple(n for n in kinds_of if n in found)
 
@@ -74,7 +74,7 @@ def _of_lines(file: ManifestFile, part: Part) -> tuple[str, ...]:
         schema = pj.read_json(
             pa.BufferReader(block), read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
         ).schema
-        names = [f.name for f in schema if f.name not in (part.text_column, "text") and _is_plain(f.type)]
+        names = [f.name for f in schema if f.name not in (part.text_column, "text") and _kind(f.type)]
         parse(block, [part.text_column, *names])
     except (
         pa.ArrowInvalid,
@@ -84,17 +84,26 @@ def _of_lines(file: ManifestFile, part: Part) -> tuple[str, ...]:
     return tuple(names[:MOST_COLUMNS])
 
 
-def _is_plain(kind: pa.DataType) -> bool:
-    return bool(is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+def _kind(of: pa.DataType) -> str:
+    """What values of an Arrow type are described as: text, flag or number; empty where they are none of these."""
+    if is_text(of):
+        return "text"
+    if pa.types.is_boolean(of):
+        return "flag"
+    return "number" if pa.types.is_integer(of) or pa.types.is_floating(of) else ""
 
 
 class Column:
-    """Values of one column by file. One of text is given up when it turns out to be no category."""
+    """Values of one column by file.
+
+    It is given up when its values turn out to be of different kinds, or of none; one of text also as no category.
+    """
 
     def __init__(self) -> None:
         self.rows = self.nulls = 0
         self.words: dict[int, Counter[str]] = {}
         self.numbers: dict[int, list[NDArray[np.float64]]] = {}
+        self._kind: str | None = None
         self._given_up = False
         self._different: set[str] = set()
 
@@ -102,20 +111,26 @@ class Column:
         """Take some values into account."""
         self.rows += len(values)
         self.nulls += values.null_count
-        values = values.drop_null()
-        kind = values.type
-        if not len(values) or self._given_up:
+        if self._given_up or values.null_count == len(values):
             return
-        if is_text(kind) or pa.types.is_boolean(kind):
-            counts = pc.value_counts(values.cast(pa.large_string())).to_pylist()
-            found = self.words.setdefault(file, Counter())
-            found.update({c["values"]: c["counts"] for c in counts})
-            self._different.update(c["values"] for c in counts)
-            if len(self._different) > MOST_VALUES:
-                self._given_up, self.words, self._different = True, {}, set()
-        else:
-            numbers = values.cast(pa.float64(), safe=False).to_numpy()
+        kind = _kind(values.type)
+        if not kind or self._kind not in (None, kind):
+            self._give_up()
+            return
+        self._kind = kind
+        if kind == "number":
+            numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy()
             self.numbers.setdefault(file, []).append(numbers[np.isfinite(numbers)])
+            return
+        counts = pc.value_counts(values.cast(pa.large_string()).drop_null()).to_pylist()
+        found = self.words.setdefault(file, Counter())
+        found.update({c["values"]: c["counts"] for c in counts})
+        self._different.update(c["values"] for c in counts)
+        if len(self._different) > MOST_VALUES:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._given_up, self.words, self.numbers, self._different = True, {}, {}, set()
 
     @property
     def categories(self) -> Counter[str]:
@@ -144,17 +159,19 @@ class Columns:
         """Each column that says something: shares of its commonest values, or percentiles and a histogram."""
         found = {}
         for name, column in self.columns.items():
-            if described := _described(column):
-                found[name] = {"rows": column.rows, "nulls": column.nulls, **described}
+            if said := described(column):
+                found[name] = said
         return found
 
 
-def _described(column: Column) -> dict[str, Any]:
+def described(column: Column) -> dict[str, Any]:
+    """What the report says of a column; empty where that is nothing."""
+    rows = {"rows": column.rows, "nulls": column.nulls}
     if categories := column.categories:
         commonest = categories.most_common(SHOWN_VALUES)
         rest = categories.total() - sum(n for _, n in commonest)
         shown = [[_shown(v), n] for v, n in commonest]
-        return {"kind": "category", "values": shown, "different": len(categories), "other": rest}
+        return {**rows, "kind": "category", "values": shown, "different": len(categories), "other": rest}
     values = column.values_of()
     if not values:
         return {}
@@ -163,7 +180,7 @@ def _described(column: Column) -> dict[str, Any]:
     low, high = (ends[1], ends[5]) if ends[1] < ends[5] else (ends[0] - 0.5, ends[6] + 0.5)
     counts, edges = np.histogram(np.clip(every, low, high), 24)
     return {
-        "kind": "number", "least": ends[0], "p5": ends[2], "p50": ends[3], "p95": ends[4], "most": ends[6],
+        **rows, "kind": "number", "least": ends[0], "p5": ends[2], "p50": ends[3], "p95": ends[4], "most": ends[6],
         "edges": edges.tolist(), "counts": counts.tolist(),
     }  # fmt: skip
 

@@ -1,0 +1,108 @@
+"""Columns beside the text, of whatever types and values they are: described, or done without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from headrace.stream import jsonl
+from headrace.validate import columns
+from tests.validate.conftest import Result
+from tests.validate.traps import prose, write
+
+Validate = Callable[..., Result]
+SECRET = "jane.roe@secret.example"
+
+
+def described(*chunks: Any) -> dict[str, Any]:
+    """What a column of these values says, one file after another."""
+    column = columns.Column()
+    for file, values in enumerate(chunks):
+        column.add(file, values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values]))
+    return columns.described(column)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.mkdir()
+    return path
+
+
+def sound(result: Result) -> dict[str, Any]:
+    """The report of a clean dataset."""
+    assert result.code == 0 and result.report is not None and not result.codes, result.err
+    assert "Traceback" not in result.err
+    return result.report
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["a"] * 40, [datetime(2024, 1, 1)] * 40),
+        (["a"] * 40, [date(2024, 1, 1)] * 40),
+        (["a"] * 40, [["a"]] * 40),
+        (["a"] * 40, [{"a": 1}] * 40),
+        (["a"] * 40, [1] * 40),
+        ([1] * 40, [b"\xff\x00"] * 40),
+        ([1.5] * 40, ["a"] * 40),
+        ([True] * 40, [1] * 40),
+    ],
+    ids=lambda v: type(v[0]).__name__,
+)
+def test_a_column_of_another_type_in_a_later_file_is_given_up(
+    first: list[Any], second: list[Any], folder: Path, validate: Validate
+) -> None:
+    write(folder, 0, prose(40), s=first, kept=["x"] * 40)
+    write(folder, 1, prose(40, 40), s=second, kept=["x"] * 40)
+    assert set(sound(validate(str(folder)))["columns"]) == {"kept"}
+
+
+def test_no_value_of_a_column_gets_into_an_error(folder: Path, validate: Validate) -> None:
+    write(folder, 0, prose(40), contact=[1.0] * 40)
+    write(folder, 1, prose(40, 40), contact=pa.array([SECRET.encode()] * 40, pa.binary()))
+    result = validate(str(folder))
+    sound(result)
+    written = [p.read_text("utf-8", "replace") for p in result.folder.iterdir() if p.suffix != ".parquet"]
+    assert not any("secret.example" in text for text in (*written, result.out, result.err))
+
+
+BLOCK = 64 << 10
+
+
+@pytest.mark.parametrize(("early", "late"), [(7, [7]), ("n/a", "2024-01-15"), (7, {"a": 1}), (True, "yes")])
+def test_a_column_of_another_type_in_a_later_block_is_given_up(
+    early: Any, late: Any, folder: Path, validate: Validate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, "BLOCK_BYTES", BLOCK)
+    monkeypatch.setattr(columns, "BLOCK_BYTES", BLOCK)
+    # Lines of 1 KiB, so that a block ends where the type changes.
+    rows = [{"text": t, "date": early if i < 128 else late, "kept": "x"} for i, t in enumerate(prose(256))]
+    texts = [json.dumps({**r, "text": r["text"][:300] + f" {i}"}) for i, r in enumerate(rows)]
+    (folder / "a.jsonl").write_text("".join(t.ljust(1_023) + "\n" for t in texts))
+    found = sound(validate(str(folder)))
+    assert found["dataset"]["row_groups"] == 4 and set(found["columns"]) == {"kept"}
+    assert found["columns"]["kept"]["rows"] == 256
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.int64()),
+        pa.binary(),
+        pa.timestamp("ns"),
+        pa.date32(),
+        pa.struct([("a", pa.int64())]),
+        pa.decimal128(9),
+    ],
+    ids=str,
+)
+def test_nulls_of_any_type_change_nothing(kind: pa.DataType) -> None:
+    found = described(pa.array(["a"] * 8), pa.nulls(4, kind), pa.array(["a"] * 8))
+    assert found["values"] == [["a", 16]] and found["nulls"] == 4 and found["rows"] == 20
