@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,30 @@ def test_a_column_of_another_type_in_a_later_block_is_given_up(
 def test_nulls_of_any_type_change_nothing(kind: pa.DataType) -> None:
     found = described(pa.array(["a"] * 8), pa.nulls(4, kind), pa.array(["a"] * 8))
     assert found["values"] == [["a", 16]] and found["nulls"] == 4 and found["rows"] == 20
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1_700_000_000_000_000_000] * 80,
+        [1_700_000_000_000_000_000 + i for i in range(80)],
+        [1.7e308, -1.7e308] * 40,
+        [1e299, -1e299] * 40,
+        [5e-324, 0.0] * 40,
+        [0.1 + 1e-16 * i for i in range(80)],
+        [2**63 - 1, -(2**63)] * 40,
+        [float("inf"), float("nan"), 1.0, 2.0] * 20,
+        [0.0] * 79 + [1e12],
+    ],
+    ids=lambda v: str(v[0]),
+)
+def test_numbers_of_any_size_have_a_histogram(values: list[Any], folder: Path, validate: Validate) -> None:
+    write(folder, 0, prose(80), n=values, kept=["x"] * 80)
+    found = sound(validate(str(folder)))["columns"]
+    if abs(values[0]) == 1.7e308:  # no measurement, but what stands for none
+        assert "n" not in found
+        return
+    edges = found["n"]["edges"]
+    assert sum(found["n"]["counts"]) == sum(abs(v) < 1e300 for v in values)
+    assert len(edges) == 25 and all(a < b for a, b in pairwise(edges))
+    assert edges[0] <= found["n"]["p50"] <= edges[-1]

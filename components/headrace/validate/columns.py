@@ -28,6 +28,9 @@ MOST_VALUES = 50
 """A column of text with more different values is no category; nor is one whose values hardly repeat."""
 REPEATS = 4
 SHOWN_VALUES, SHOWN_CHARACTERS = 12, 40
+BINS = 24
+LARGEST = 1e300
+"""Numbers that are larger stand for "none", and differences of them are none."""
 
 
 def describable(manifest: Manifest) -> tuple[str, ...]:
@@ -120,7 +123,7 @@ class Column:
         self._kind = kind
         if kind == "number":
             numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy()
-            self.numbers.setdefault(file, []).append(numbers[np.isfinite(numbers)])
+            self.numbers.setdefault(file, []).append(numbers[np.abs(numbers) < LARGEST])
             return
         counts = pc.value_counts(values.cast(pa.large_string()).drop_null()).to_pylist()
         found = self.words.setdefault(file, Counter())
@@ -177,12 +180,20 @@ def described(column: Column) -> dict[str, Any]:
         return {}
     every = np.concatenate(list(values.values()))
     ends = np.percentile(every, [0, 0.5, 5, 50, 95, 99.5, 100]).tolist()
-    low, high = (ends[1], ends[5]) if ends[1] < ends[5] else (ends[0] - 0.5, ends[6] + 0.5)
-    counts, edges = np.histogram(np.clip(every, low, high), 24)
+    low, high = (ends[1], ends[5]) if ends[1] < ends[5] else (ends[0], ends[6])
+    counts, edges = np.histogram(np.clip(every, low, high), _edges(low, high))
     return {
         **rows, "kind": "number", "least": ends[0], "p5": ends[2], "p50": ends[3], "p95": ends[4], "most": ends[6],
         "edges": edges.tolist(), "counts": counts.tolist(),
     }  # fmt: skip
+
+
+def _edges(low: float, high: float) -> NDArray[np.float64]:
+    """Edges of bins from the lowest to the highest number, wider where floats could not tell them apart."""
+    least = 2 * BINS * float(np.spacing(max(abs(low), abs(high))))
+    if high - low < least:
+        low, high = low - max(0.5, least), high + max(0.5, least)
+    return np.linspace(low, high, BINS + 1)
 
 
 def _shown(value: str) -> str:
