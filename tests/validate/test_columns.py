@@ -12,7 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from headrace.stream import jsonl
+from headrace.stream import jsonl, retry
+from headrace.stream.files import open_file
+from headrace.stream.manifest import Manifest
+from headrace.stream.source import resolve
+from headrace.stream.survey import listed, survey
 from headrace.validate import columns
 from tests.validate.conftest import Result
 from tests.validate.traps import prose, write
@@ -134,3 +138,44 @@ def test_numbers_of_any_size_have_a_histogram(values: list[Any], folder: Path, v
     assert sum(found["n"]["counts"]) == sum(abs(v) < 1e300 for v in values)
     assert len(edges) == 25 and all(a < b for a, b in pairwise(edges))
     assert edges[0] <= found["n"]["p50"] <= edges[-1]
+
+
+def of(folder: Path) -> Manifest:
+    return survey(listed([(resolve(str(folder)), "text", 1)])).manifest
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_a_failing_read_of_the_first_file_is_tried_again(
+    ending: str, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
+    if ending == "parquet":
+        write(folder, 0, prose(40), kept=["x"] * 40)
+    else:
+        (folder / "a.jsonl").write_text('{"text": "a b c", "kept": "x"}\n' * 9)
+    manifest, failures = of(folder), [1, 1]
+
+    def flaky(*args: Any, **how: Any) -> Any:
+        if failures and failures.pop():
+            raise Unavailable("503 Service Unavailable")
+        return open_file(*args, **how)
+
+    monkeypatch.setattr(columns, "open_file", flaky)
+    assert columns.describable(manifest, deadline_s=10) == ("kept",) and not failures
+    failures += [1] * 10_000
+    assert columns.describable(manifest, deadline_s=0.05) == () and "no columns are described" in caplog.text
+
+
+class Unavailable(Exception):
+    """What a server of a bucket answers at times."""
+
+    status = 503
+
+
+def test_a_first_file_that_is_gone_by_now_has_no_columns_to_describe(folder: Path) -> None:
+    write(folder, 0, prose(40), kept=["x"] * 40)
+    manifest = of(folder)
+    (folder / "part-000.parquet").write_bytes(b"no longer what it was")
+    assert columns.describable(manifest) == ()
+    (folder / "part-000.parquet").unlink()
+    assert columns.describable(manifest) == ()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from headrace.stream.files import open_file
+from headrace.errors import HeadraceError
+from headrace.stream.files import is_remote, open_file
 from headrace.stream.jsonl import BLOCK_BYTES, parse
 from headrace.stream.manifest import Manifest, ManifestFile, Part
 from headrace.stream.parquet import is_text
+from headrace.stream.retry import retrying
 from headrace.validate.private import kinds
 from headrace.validate.profile import leaders
 from headrace.validate.seen import Seen
+
+log = logging.getLogger(__name__)
 
 MOST_COLUMNS = 12
 SMALL_SHARE, SMALL_BYTES = 0.1, 256 << 10
@@ -28,20 +34,36 @@ MOST_VALUES = 50
 """A column of text with more different values is no category; nor is one whose values hardly repeat."""
 REPEATS = 4
 SHOWN_VALUES, SHOWN_CHARACTERS = 12, 40
+DEADLINE_S = 60.0
+"""Seconds that failing reads are tried for before no columns are described: nothing is trained on them."""
 BINS = 24
 LARGEST = 1e300
 """Numbers that are larger stand for "none", and differences of them are none."""
 
 
-def describable(manifest: Manifest) -> tuple[str, ...]:
-    """Columns beside the text that are small and may be categories or numbers, by the first file with rows."""
+def describable(manifest: Manifest, deadline_s: float = DEADLINE_S) -> tuple[str, ...]:
+    """Columns beside the text that are small and may be categories or numbers, by the first file with rows.
+
+    None where that file cannot be read any more: whoever needs it will say so.
+    """
     for part in manifest.parts:
         for file in part.files:
-            if file.row_groups and part.format == "parquet":
-                return _of_parquet(file, part.text_column)
-            if file.row_groups and part.format == "json" and not file.uri.endswith((".gz", ".zst")):
-                return _of_lines(file, part)
+            look = _look_at(file, part) if file.row_groups else None
+            if look is not None:
+                try:
+                    return retrying(look, f"columns of {file.uri}", deadline_s, remote=is_remote(file.uri))
+                except (HeadraceError, pa.ArrowException) as error:
+                    log.warning("no columns are described: %s of %s", type(error).__name__, file.path)
+                    return ()
     return ()
+
+
+def _look_at(file: ManifestFile, part: Part) -> Callable[[], tuple[str, ...]] | None:
+    if part.format == "parquet":
+        return partial(_of_parquet, file, part.text_column)
+    if part.format == "json" and not file.uri.endswith((".gz", ".zst")):
+        return partial(_of_lines, file, part)
+    return None
 
 
 def _of_parquet(file: ManifestFile, text: str) -> tuple[str, ...]:
