@@ -25,12 +25,12 @@ Validate = Callable[..., Result]
 SECRET = "jane.roe@secret.example"
 
 
-def described(*chunks: Any) -> dict[str, Any]:
+def described(*chunks: Any, name: str = "c") -> dict[str, Any]:
     """What a column of these values says, one file after another."""
     column = columns.Column()
     for file, values in enumerate(chunks):
         column.add(file, values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values]))
-    return columns.described(column)
+    return columns.described(name, column)
 
 
 @pytest.fixture
@@ -179,3 +179,85 @@ def test_a_first_file_that_is_gone_by_now_has_no_columns_to_describe(folder: Pat
     assert columns.describable(manifest) == ()
     (folder / "part-000.parquet").unlink()
     assert columns.describable(manifest) == ()
+
+
+CODES = [
+    "en", "zh-Hans", "eng_Latn", "CC-MAIN-2024-10", "true", "False", "7", "-1", "2024", "apache-2.0", "n/a", "",
+    "wikipedia", "c4", "v1.5", "GPL-3", "text/html",
+]  # fmt: skip
+WORDS = [
+    "Jane Roe", "Jane", "Roe", "JaneRoe", "Jane_Roe", "jane.roe", "Jane Roe, 12 High St, password hunter2", "hunter2x",
+    "sk-ant-api03-Zx8_qP2kLm9R", "sk-ant-a8f3k2l9d0", "a.b@example.org", "555-0187", "5550187", "2001-02-29", "8.8.8.8",
+    "10.20.30.40", "123-45-6789", "Łódź", "王小明", "this is a text", "correcthorsebatterystaple", "pass:word!",
+    "xK9vQ2mP",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", CODES)
+def test_a_value_that_is_a_code_is_shown(value: str) -> None:
+    found = described(pa.array([value] * 9 + ["en"] * 9))
+    assert [value, 9] in found["values"] or value == "en"
+    assert found["hidden"] == 0
+
+
+@pytest.mark.parametrize("value", WORDS)
+def test_a_value_that_may_be_somebodys_is_counted_and_not_shown(value: str) -> None:
+    found = described(pa.array([value] * 9))
+    assert value not in json.dumps(found, ensure_ascii=False)
+    assert found["values"] == [] and found["hidden"] == found["different"] == 1 and found["other"] == 9
+    # Among codes it is left out; among words a code says something about somebody, too.
+    found = described(pa.array([value] * 9 + ["en", "de", "fr"] * 9))
+    assert sorted(found["values"]) == [["de", 9], ["en", 9], ["fr", 9]] and found["other"] == 9 and found["hidden"] == 1
+    assert described(pa.array([value] * 9 + ["en"] * 9))["values"] == []
+
+
+@pytest.mark.parametrize("name", ["author", "user_name", "Phone", "e-mail", "apiKey", "meta.owner", "ip", "contact"])
+def test_columns_about_somebody_are_counted_whatever_they_hold(name: str) -> None:
+    found = described(pa.array(["bob", "eve"] * 9), name=name)
+    assert found["values"] == [] and found["hidden"] == 2 and "bob" not in json.dumps(found)
+    assert described(pa.array([15551234567, 3] * 9), name=name) == {}
+    assert described(pa.array([15, 3] * 9), name=name)["most"] == 15
+
+
+@pytest.mark.parametrize("name", ["language", "score", "skip", "recipe", "monkey", "dump"])
+def test_other_columns_are_not_about_somebody(name: str) -> None:
+    assert described(pa.array(["a", "b"] * 9), name=name)["values"]
+
+
+def personal(folder: Path) -> None:
+    mails: dict[str, Any] = {"max.power@corp-example.com": [1] * 80}
+    write(
+        folder, 0, prose(80), author=["Jane Roe", "Max Power"] * 40, kept=["en", "de"] * 40, by=["jane", "max"] * 40,
+        said=["Jane Roe, 12 High St, password hunter2"] * 80, k=["sk-ant-api03-Zx8qP2kLm9R4"] * 80,
+        **mails,
+    )  # fmt: skip
+
+
+def test_no_words_of_columns_are_in_any_file_of_a_report(folder: Path, validate: Validate) -> None:
+    personal(folder)
+    result = validate(str(folder))
+    found = sound(result)["columns"]
+    assert set(found) == {"author", "by", "kept", "said", "k"}
+    assert found["author"]["values"] == [] and found["author"]["different"] == 2
+    written = "".join(p.read_text("utf-8") for p in result.folder.iterdir() if p.suffix in (".html", ".json", ".md"))
+    for word in ("Jane", "Max", "jane", "hunter2", "sk-ant", "corp-example"):
+        assert word not in written.replace("--max", "") + result.out + result.err, word
+    html = (result.folder / "report.html").read_text("utf-8")
+    assert "2 values, not shown" in html and "one value, not shown" in html and "en: 50.0 %" in html
+
+
+def test_keys_that_are_data_are_counted_and_not_shown(folder: Path, validate: Validate) -> None:
+    rows = [{f"user{i}@corp-example.com": t, "lang": "en"} for i, t in enumerate(prose(6))]
+    (folder / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    result = validate(str(folder))
+    assert result.code == 3
+    finding = result.finding("missing-column")
+    assert finding["evidence"]["columns"] == ["lang"] and finding["evidence"]["columns_not_shown"] == 6
+    written = "".join(p.read_text("utf-8") for p in result.folder.iterdir() if p.suffix in (".html", ".json", ".md"))
+    assert "corp-example" not in written + result.out + result.err and "no column 'text'" in result.out
+
+
+def test_of_many_columns_some_are_named(folder: Path, validate: Validate) -> None:
+    (folder / "a.jsonl").write_text(json.dumps({f"feature_{i}": "x" for i in range(60)}) + "\n")
+    evidence = validate(str(folder)).finding("missing-column")["evidence"]
+    assert len(evidence["columns"]) == 20 and evidence["columns_not_shown"] == 40

@@ -159,13 +159,7 @@ def _column_figures(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
         nulls = f"; {show.count(column['nulls'])} of {show.count(column['rows'])} rows are null"
         nulls = nulls if column["nulls"] else ""
         if column["kind"] == "category":
-            total = sum(n for _, n in column["values"]) + column["other"]
-            shares = [(str(value), n / total) for value, n in column["values"]]
-            how = f"{show.count(column['different'])} values{nulls}" if column["different"] > 1 else f"one value{nulls}"
-            text = ", ".join(f"{value}: {show.percent(share)}" for value, share in shares)
-            height = 30 + 26 * len(shares)
-            picture = charts.Picture(name=f"column-{number}", title=name, description=text, height=height)
-            svg = charts.bars(picture, [v for v, _ in shares], [s for _, s in shares])
+            how, svg = f"{_values(column)}{nulls}", _bars(f"column-{number}", name, column)
         else:
             how = f"median {show.significant(column['p50'])}{nulls}"
             text = (
@@ -176,6 +170,23 @@ def _column_figures(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
             svg = charts.histogram(picture, column["edges"], column["counts"], x_label=name, y_label="rows")
         found.append({"title": name, "how": how, "key": [], "svg": svg, "narrow": ""})
     return found
+
+
+def _values(column: Mapping[str, Any]) -> str:
+    n, hidden = column["different"], column.get("hidden", 0)
+    text = f"{show.count(n)} values" if n > 1 else "one value"
+    return f"{text}, {'' if hidden == n else f'{show.count(hidden)} of them '}not shown" if hidden else text
+
+
+def _bars(ident: str, name: str, column: Mapping[str, Any]) -> str:
+    """A bar a value that is shown; empty without any."""
+    total = sum(n for _, n in column["values"]) + column["other"]
+    shares = [(str(value) or "(empty)", n / total) for value, n in column["values"]]
+    if not shares:
+        return ""
+    text = ", ".join(f"{value}: {show.percent(share)}" for value, share in shares)
+    picture = charts.Picture(name=ident, title=name, description=text, height=30 + 26 * len(shares))
+    return charts.bars(picture, [v for v, _ in shares], [s for _, s in shares])
 
 
 def _facts(validation: Mapping[str, Any]) -> list[dict[str, Any]]:

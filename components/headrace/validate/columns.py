@@ -21,9 +21,9 @@ from headrace.stream.jsonl import BLOCK_BYTES, parse
 from headrace.stream.manifest import Manifest, ManifestFile, Part
 from headrace.stream.parquet import is_text
 from headrace.stream.retry import retrying
-from headrace.validate.private import kinds
 from headrace.validate.profile import leaders
 from headrace.validate.seen import Seen
+from headrace.validate.shown import LARGEST_CODE, is_code, is_name, is_personal
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,9 @@ SMALL_SHARE, SMALL_BYTES = 0.1, 256 << 10
 MOST_VALUES = 50
 """A column of text with more different values is no category; nor is one whose values hardly repeat."""
 REPEATS = 4
-SHOWN_VALUES, SHOWN_CHARACTERS = 12, 40
+SHOWN_VALUES = 12
+CODES = 0.75
+"""A category of which a smaller share of values are codes shows none."""
 DEADLINE_S = 60.0
 """Seconds that failing reads are tried for before no columns are described: nothing is trained on them."""
 BINS = 24
@@ -80,7 +82,7 @@ def _of_parquet(file: ManifestFile, text: str) -> tuple[str, ...]:
         left -= size
         if left < 0 or len(found) == MOST_COLUMNS:
             break
-        if name not in (text, "text") and name in kinds_of and _kind(kinds_of[name]):
+        if name not in (text, "text") and name in kinds_of and is_name(name) and _kind(kinds_of[name]):
             found.append(name)
     return tuple(n for n in kinds_of if n in found)
 
@@ -99,7 +101,9 @@ def _of_lines(file: ManifestFile, part: Part) -> tuple[str, ...]:
         schema = pj.read_json(
             pa.BufferReader(block), read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
         ).schema
-        names = [f.name for f in schema if f.name not in (part.text_column, "text") and _kind(f.type)]
+        names = [
+            f.name for f in schema if f.name not in (part.text_column, "text") and is_name(f.name) and _kind(f.type)
+        ]
         parse(block, [part.text_column, *names])
     except (
         pa.ArrowInvalid,
@@ -184,23 +188,22 @@ class Columns:
         """Each column that says something: shares of its commonest values, or percentiles and a histogram."""
         found = {}
         for name, column in self.columns.items():
-            if said := described(column):
+            if said := described(name, column):
                 found[name] = said
         return found
 
 
-def described(column: Column) -> dict[str, Any]:
+def described(name: str, column: Column) -> dict[str, Any]:
     """What the report says of a column; empty where that is nothing."""
     rows = {"rows": column.rows, "nulls": column.nulls}
     if categories := column.categories:
-        commonest = categories.most_common(SHOWN_VALUES)
-        rest = categories.total() - sum(n for _, n in commonest)
-        shown = [[_shown(v), n] for v, n in commonest]
-        return {**rows, "kind": "category", "values": shown, "different": len(categories), "other": rest}
+        return {**rows, "kind": "category", **_shown(name, categories)}
     values = column.values_of()
     if not values:
         return {}
     every = np.concatenate(list(values.values()))
+    if is_personal(name) and np.abs(every).max() >= LARGEST_CODE:
+        return {}
     ends = np.percentile(every, [0, 0.5, 5, 50, 95, 99.5, 100]).tolist()
     low, high = (ends[1], ends[5]) if ends[1] < ends[5] else (ends[0], ends[6])
     counts, edges = np.histogram(np.clip(every, low, high), _edges(low, high))
@@ -218,11 +221,18 @@ def _edges(low: float, high: float) -> NDArray[np.float64]:
     return np.linspace(low, high, BINS + 1)
 
 
-def _shown(value: str) -> str:
-    """A value as the report may show it: short, and nothing personal."""
-    if kinds(value):
-        return "(personal data)"
-    return value if len(value) <= SHOWN_CHARACTERS else value[: SHOWN_CHARACTERS - 1] + "…"
+def _shown(name: str, categories: Counter[str]) -> dict[str, Any]:
+    """The commonest values that are codes, none where too many are not; the others are counted."""
+    codes = [] if is_personal(name) else [v for v in categories if is_code(v)]
+    if len(codes) < CODES * len(categories):
+        codes = []
+    shown = Counter({v: categories[v] for v in codes}).most_common(SHOWN_VALUES)
+    return {
+        "values": [list(pair) for pair in shown],
+        "different": len(categories),
+        "hidden": len(categories) - len(codes),
+        "other": categories.total() - sum(n for _, n in shown),
+    }
 
 
 def grouped(column: Column, least: int, limit: float) -> list[list[int]]:

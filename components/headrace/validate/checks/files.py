@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from headrace.validate.checks.wording import FILES_NAMED, some, things
 from headrace.validate.findings import Finding
 from headrace.validate.forecast import Reading
 from headrace.validate.scan import Scan
+from headrace.validate.shown import is_name, named
 
 LARGE_ROW_GROUP = 64 << 20
 SMALL_ROW_GROUP = 64 << 10
@@ -26,6 +28,7 @@ _PROBLEMS = {
     "missing-column": ("missing-column", "lack the text column", "Set --dataset_text_field to a column they all have."),
     "wrong-type": ("wrong-type", "hold no text in the text column", "Set --dataset_text_field to a column of text."),
 }
+_LISTED = re.compile(r" \(nearest: .*\)$|; columns of text: .*$", re.DOTALL)
 
 
 def schema(problems: Sequence[FileProblem], files: int) -> Iterator[Finding]:
@@ -33,20 +36,29 @@ def schema(problems: Sequence[FileProblem], files: int) -> Iterator[Finding]:
     for kind, (code, what, remedy) in _PROBLEMS.items():
         found = [p for p in problems if p.kind == kind]
         if found:
-            which = f"{found[0].path}: {found[0].message.rstrip('.')}."
-            columns = sorted({c for p in found for c in p.columns})
+            said = [f"{p.path}: {_without_data(p)}" for p in found[:FILES_NAMED]]
+            which = f"{said[0].rstrip('.')}."
+            columns, hidden = named({c for p in found for c in p.columns})
             yield Finding(
                 code=code,
                 severity="no-go",
                 message=which if files == 1 else f"{len(found)} of {files} files {what}. {which}",
                 evidence={
                     "files": len(found),
-                    "examples": [f"{p.path}: {p.message}" for p in found[:FILES_NAMED]],
+                    "examples": said,
                     **({"columns": columns} if columns else {}),
+                    **({"columns_not_shown": hidden} if hidden else {}),
                 },
                 consequence="Training would stop when it reaches one of them.",
                 remedy=remedy,
             )
+
+
+def _without_data(problem: FileProblem) -> str:
+    """What is wrong with a file, without the names that it lists of columns where some are data."""
+    if all(map(is_name, problem.columns)):
+        return problem.message
+    return _LISTED.sub("", problem.message)
 
 
 def data(found: Scan) -> Iterator[Finding]:
