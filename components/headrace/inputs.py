@@ -13,6 +13,7 @@ from headrace.artifacts.files import read_json
 from headrace.artifacts.storage import open_store
 from headrace.errors import InputError
 from headrace.options import DatasetOptions, Options, training_value
+from headrace.options.bounds import check_number
 from headrace.stream import duplicates, shards
 from headrace.stream import heldout as heldout_slice
 from headrace.stream import survey as surveys
@@ -347,12 +348,16 @@ def _probes(reader: Reader) -> list[str]:
 
 
 def global_batch(options: Options, world_size: int) -> int:
-    """Samples a step: as asked, or what the batch flags make on so many ranks."""
+    """Samples a step: as asked, or what the batch flags make on so many ranks; InputError for too many."""
     asked = options.train.global_batch_size
     batch, accumulation = (
         int(training_value(options, n)) for n in ("per_device_train_batch_size", "gradient_accumulation_steps")
     )
-    return batch * accumulation * world_size if asked is None else asked
+    if asked is not None:
+        return asked
+    made_of = f"the global batch (per-device batch {batch} x accumulation {accumulation} x {world_size} ranks)"
+    check_number("global_batch_size", batch * accumulation * world_size, made_of)
+    return batch * accumulation * world_size
 
 
 def open_plan(

@@ -140,9 +140,9 @@ def mistakes(report: Path, tmp_path: Path) -> dict[str, tuple[list[object], str]
         "another file": (["--report", tmp_path / "no.json", *FLAGS], "is no report of `headrace validate`"),
         "no hardware": (["--report", report], "--hardware is missing"),
         "unknown hardware": ([*with_report, "--hardware", "h101"], "--hardware is 'h101'"),
-        "negative price": ([*with_report, "--price_per_gpu_hour", "-1"], "--price_per_gpu_hour is -1; expected 0"),
+        "negative price": ([*with_report, "--price_per_gpu_hour", "-1"], "--price_per_gpu_hour is -1, expected 0"),
         "price that is none": ([*with_report, "--price_per_gpu_hour", "nan"], "--price_per_gpu_hour is nan"),
-        "no GPU": ([*with_report, "--gpus", "0"], "--gpus is 0; expected 1 or more"),
+        "no GPU": ([*with_report, "--gpus", "0"], "--gpus is 0, expected 1 or more"),
         "more GPUs than lanes": (
             [*with_report, "--gpus", "16", "--global_batch_size", "4"], "--gpus is 16; a global batch of 4 has"
         ),
@@ -150,7 +150,7 @@ def mistakes(report: Path, tmp_path: Path) -> dict[str, tuple[list[object], str]
             [*with_report, "--gpus", "2", "--global_batch_size", "4"], "--per_device_train_batch_size is 4; of a global"
         ),
         "no batch": ([*with_report, "--global_batch_size", "0"], "--global_batch_size is 0"),
-        "no rate": ([*with_report, "--data_tokens_per_s", "0"], "--data_tokens_per_s is 0"),
+        "no rate": ([*with_report, "--data_tokens_per_s", "0"], "--data_tokens_per_s is 0, expected more than 0"),
         "no step": ([*with_report, "--max_steps", "0"], "--max_steps is 0"),
         "no epoch": (["--report", report, *FLAGS, "--num_train_epochs", "0"], "--num_train_epochs is 0"),
         "precision": ([*with_report, "--hardware", "t4", "--bf16"], "it has no bf16"),

@@ -6,17 +6,32 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from headrace.artifacts.files import read_json
 from headrace.errors import InputError
 from headrace.forecast.memory import Range
 from headrace.options import Options, training_value
+from headrace.options.bounds import MOST
 from headrace.stream.batches import MOST_WINDOWS_AHEAD
 from headrace.stream.manifest import Manifest
 from headrace.stream.order import SEGMENT_FILES, WINDOW_BYTES, default_lanes
 
-_NEEDED = ("verdict", "dataset", "tokenizer", "model", "plan", "facts", "estimates", "findings")
+REPORT_VERSION = 2
+"""The version of the report that is read here, as `validate` writes it."""
+_NEEDED: Mapping[str, Mapping[str, type | UnionType]] = {
+    "dataset": {
+        "name": str, "manifest_hash": str, "files": int, "row_groups": int, "rows": int, "text_bytes": int,
+    },
+    "tokenizer": {"name": str, "size": int},
+    "model": {"name": str | None},
+    "plan": {"lanes": int, "block": int, "global_batch": int, "mixture": list},
+    "estimates": {
+        "exact": bool, "tokens": int, "tokens_interval": list | None, "documents": int, "train_tokens": int,
+    },
+}  # fmt: skip
+"""What of a report is reckoned with, and what it has to be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +47,9 @@ class Report:
     @property
     def data_tokens_per_s(self) -> float | None:
         """Tokens a second that a rank gets of the stream, where validate measured it."""
-        found = (self.content.get("measured") or {}).get("rank_tokens_per_s")
-        return float(found) if isinstance(found, int | float) and found > 0 else None
+        measured = self.content.get("measured")
+        found = measured.get("rank_tokens_per_s") if isinstance(measured, dict) else None
+        return float(found) if isinstance(found, int | float) and 0 < found <= MOST else None
 
 
 def read_report(named: str | None) -> Report:
@@ -50,14 +66,46 @@ def read_report(named: str | None) -> Report:
             f"there is no report {path}", "run `headrace validate … --output_dir checked`; it writes report.json"
         )
     content = read_json(path)
-    if not isinstance(content, dict) or any(name not in content for name in _NEEDED):
+    if not isinstance(content, dict) or not {"version", "verdict", "findings", *_NEEDED} <= set(content):
         raise InputError(f"{path} is no report of `headrace validate`", "name its report.json")
+    if content["version"] != REPORT_VERSION:
+        raise InputError(
+            f"{path} is a report of version {content['version']}, expected {REPORT_VERSION}",
+            "validate again with this version of Headrace, then plan",
+        )
     if content["verdict"] == "no-go":
-        why = next((f["message"] for f in content["findings"] if f["severity"] == "no-go"), "see the report")
-        raise InputError(f"{path} says no-go: {why.rstrip('.')}", "mend the dataset and validate again, then plan")
+        raise InputError(f"{path} says no-go: {_why(content)}", "mend the dataset and validate again, then plan")
     if not content["plan"]:
         raise InputError(f"{path} has no plan: there is no row to train on", "validate another dataset")
+    if (wrong := _misshapen(content)) is not None:
+        raise InputError(
+            f"{path} was changed: it has no usable {wrong}", "validate again, then plan; nobody writes a report by hand"
+        )
     return Report(path=path, content=content)
+
+
+def _why(content: Mapping[str, Any]) -> str:
+    findings = content["findings"] if isinstance(content["findings"], list) else []
+    found = (f for f in findings if isinstance(f, dict) and f.get("severity") == "no-go" and f.get("message"))
+    return next((str(f["message"]).rstrip(".") for f in found), "see the report")
+
+
+def _misshapen(content: Mapping[str, Any]) -> str | None:
+    """The first field of a report that is missing or of another kind; None when all that is needed is there."""
+    for part, needed in _NEEDED.items():
+        if not isinstance(content[part], dict):
+            return part
+        for name, kind in needed.items():
+            value = content[part].get(name)
+            number = kind is int and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST)
+            if name not in content[part] or number or not isinstance(value, kind):
+                return f"{part}.{name}"
+    plan, interval = content["plan"], content["estimates"]["tokens_interval"]
+    for name in ("lanes", "block", "global_batch"):
+        if plan[name] < 1:
+            return f"plan.{name}"
+    numbers = interval is None or (len(interval) == 2 and all(isinstance(n, int | float) for n in interval))
+    return None if numbers else "estimates.tokens_interval"
 
 
 def lanes_of(options: Options, report: Report, *, global_batch: int, block: int) -> tuple[int, str]:

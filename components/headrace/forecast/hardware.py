@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from headrace.errors import InputError
+from headrace.options.bounds import MOST
 from headrace.options.parse import read_config
 
 CPU = "cpu"
@@ -105,7 +106,7 @@ def _parse(name: str, entry: Mapping[str, Any]) -> Hardware:
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MOST
 
 
 def this_cpu(seconds: float = MEASURED_S) -> Hardware:

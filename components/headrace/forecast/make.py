@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,6 @@ class Subject:
 def make(options: Options) -> dict[str, Any]:
     """The plan, ready for strict JSON; InputError for whatever in the flags or the report cannot be planned with."""
     report = data.read_report(options.plan.report)
-    _check(options)
     ranks = options.plan.gpus or options.validate.world_size or 1
     subject = _subject(options, report)
     global_batch = inputs.global_batch(options, ranks)
@@ -107,28 +105,6 @@ def _run(subject: Subject, parts: Division, best: Division | None) -> dict[str, 
         "exact_world_sizes": exact_world_sizes(parts.global_batch, parts.lanes),
         "recommended": asdict(best) if best else None,
     }  # fmt: skip
-
-
-def _check(options: Options) -> None:
-    """InputError for numbers that no plan can be made with."""
-    plan, train = options.plan, options.train
-    numbers: Mapping[str, tuple[Any, float]] = {
-        "gpus": (plan.gpus, 1),
-        "world_size": (options.validate.world_size, 1),
-        "price_per_gpu_hour": (plan.price_per_gpu_hour, 0),
-        "global_batch_size": (train.global_batch_size, 1),
-        "per_device_train_batch_size": (training_value(options, "per_device_train_batch_size"), 1),
-        "gradient_accumulation_steps": (training_value(options, "gradient_accumulation_steps"), 1),
-        "commit_every_s": (train.commit_every_s, 0),
-    }
-    for name, (value, least) in numbers.items():
-        if value is not None and not (value >= least and math.isfinite(value)):
-            raise InputError(f"--{name} is {value:g}; expected {least:g} or more")
-    for name, value in (
-        ("data_tokens_per_s", plan.data_tokens_per_s), ("save_steps", training_value(options, "save_steps"))
-    ):  # fmt: skip
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise InputError(f"--{name} is {value:g}; expected more than 0")
 
 
 def _subject(options: Options, report: data.Report) -> Subject:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import yaml
 
 from headrace.errors import InputError
+from headrace.options.bounds import check_numbers
 from headrace.options.groups import (
     DatasetOptions,
     EvaluateOptions,
@@ -27,6 +28,7 @@ from headrace.options.groups import (
     TrainOptions,
     ValidateOptions,
 )
+from headrace.options.places import check_places
 from headrace.options.training import REMOVED, training_flags
 
 GROUPS: dict[str, type] = {
@@ -61,10 +63,6 @@ COMMON_TRAINING = (
     "dataloader_num_workers",
     "resume_from_checkpoint",
 )
-COUNTS = (
-    "lanes", "dataset_block_size", "max_train_samples", "max_eval_samples", "dataset_num_proc", "num_nodes",
-    "nproc_per_node",
-)  # fmt: skip
 TRUE, FALSE = ("true", "yes", "1", "on", "t", "y"), ("false", "no", "0", "off", "f", "n")
 
 
@@ -108,9 +106,9 @@ def convert(flag: Flag, value: Any) -> Any:
         return None
     try:
         result = _convert(flag.kind, value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise InputError(
-            f"--{flag.name} wants {_article(flag.kind)}, found {value!r}", f"see `--help` for --{flag.name}"
+            f"--{flag.name} wants {_article(flag.kind)}, found {_short(value)}", f"see `--help` for --{flag.name}"
         ) from None
     if flag.choices and str(result) not in flag.choices:
         raise InputError(
@@ -144,6 +142,11 @@ def _convert(kind: str, value: Any) -> Any:
             return json.loads(value)
         return value
     return value if isinstance(value, str) else str(value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def _article(kind: str) -> str:
@@ -187,7 +190,9 @@ def parse_mapping(values: Mapping[str, Any]) -> Options:
             continue  # "null" in a file means: the default
         given.add(key)
         parts[flags[key].group][key] = converted
-    _check(parts["dataset"], parts["train"])
+    for group in parts.values():
+        check_numbers(group)
+        check_places(group)
     return Options(
         **{g: cls(**parts[g]) for g, cls in GROUPS.items()},
         training=parts["training"],
@@ -196,23 +201,13 @@ def parse_mapping(values: Mapping[str, Any]) -> Options:
     )
 
 
-def _check(dataset: dict[str, Any], train: dict[str, Any]) -> None:
-    fraction = dataset.get("heldout_fraction", 0.0)
-    if not 0 <= fraction < 1:
-        raise InputError(f"--heldout_fraction is {fraction}, expected 0 or more and below 1")
-    values = {**dataset, **train}
-    for name in COUNTS:
-        if values.get(name) is not None and values[name] < 1:
-            raise InputError(f"--{name} is {values[name]}, expected 1 or more")
-
-
 def read_config(path: str) -> dict[str, Any]:
     """The mapping in a YAML or JSON file; InputError with the place of a mistake."""
     try:
         loaded = yaml.safe_load(Path(path).read_text("utf-8"))
     except OSError as e:
         raise InputError(f"cannot read --config {path}: {e.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: bytes that are no text, a date that is none
         raise InputError(f"--config {path} is not YAML or JSON: {e}") from None
     if not isinstance(loaded, dict):
         raise InputError(f"--config {path} holds {type(loaded).__name__}, expected names and values")

@@ -71,11 +71,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 def resolve(name: str, *, config: str | None = None, revision: str | None = None, split: str = "train") -> Source:
     """The files of a dataset; InputError says which of name, config, revision and split is unknown."""
+    file, folder = _here(name)
     if "://" in name and not name.startswith("hf://datasets/"):
         found = _uris(name, split)
-    elif Path(name).is_file() or any(c in name for c in "*?["):
+    elif file or any(c in name for c in "*?["):
         found = _uris(str(Path(name).absolute()), split, shown=name)
-    elif Path(name).is_dir():
+    elif folder:
         _check_links(Path(name))
         found = _built(str(Path(name).absolute()), config, None, split)
     elif name.startswith(("/", "./", "../", "~")) or name.endswith(".parquet") or _misspelt(name):
@@ -97,6 +98,14 @@ def resolve(name: str, *, config: str | None = None, revision: str | None = None
         )
     files = tuple(sorted(found.files, key=lambda f: f.path))
     return Source(name, found.config, split, found.revision, files, found.format, found.options)
+
+
+def _here(name: str) -> tuple[bool, bool]:
+    """Whether there is a file of this name on this machine, and whether there is a folder."""
+    try:
+        return Path(name).is_file(), Path(name).is_dir()
+    except OSError as error:
+        raise unreachable(name, error) from error
 
 
 def _check_links(folder: Path) -> None:

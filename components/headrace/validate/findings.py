@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from headrace.errors import InputError
+from headrace.options.bounds import Bounds
 from headrace.stream.source import nearest
 
 Severity = Literal["no-go", "warn", "info"]
@@ -75,8 +76,11 @@ class Thresholds:
             if name not in known:
                 raise InputError(f"--validate_thresholds has no {name!r}{nearest(str(name), known)}", remedy)
             absent = value is None and known[name].default is None
-            if not absent and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
-                raise InputError(f"--validate_thresholds: {name} is {value!r}, expected a number of 0 or more", remedy)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not absent and not (number and Bounds(0).hold(value)):
+                raise InputError(
+                    f"--validate_thresholds: {name} is {repr(value)[:40]}, expected a number of 0 or more", remedy
+                )
         return cls(**changes)
 
     def of_waste(self, share: float) -> Severity:
