@@ -64,7 +64,8 @@ def whole_tokens(manifest: Manifest, found: Scan) -> tuple[int, list[int] | None
     if n < 2:
         return round(estimate), None
     residuals = scaled - ratio * sizes
-    variance = n / (n - 1) * float(residuals @ residuals) * max(0.0, 1 - looked / manifest.rows) / sizes.sum() ** 2
+    unseen = max(0.0, 1 - looked / max(1, manifest.rows))
+    variance = n / (n - 1) * float(residuals @ residuals) * unseen / sizes.sum() ** 2
     half = 1.96 * math.sqrt(variance) * manifest.text_bytes
     return round(estimate), [max(0, round(estimate - half)), round(estimate + half)]
 

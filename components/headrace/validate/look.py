@@ -12,6 +12,7 @@ from headrace.options import Options, training_value
 from headrace.stream.batches import cores
 from headrace.stream.documents import Reader
 from headrace.stream.duplicates import Duplicates
+from headrace.stream.feed import Choice
 from headrace.stream.filters import columns_of
 from headrace.stream.heldout import HeldOut
 from headrace.stream.manifest import Manifest
@@ -84,12 +85,12 @@ def look(options: Options, progress: Progress) -> Looked:
     if {u.path for u in found.unreadable} - {u.path for u in damaged}:
         damaged += found.unreadable
         reader, heldout = _heldout(options, manifest, damaged, progress)
+    reader, heldout, choice = _choice(options, manifest, damaged, reader, heldout, progress)
     for place in damaged:
         found.damage(place)
-    plan = choice = None
+    plan = None
     world_size = options.validate.world_size or 1
-    if reader.manifest.rows:
-        choice = inputs.open_choice(options, reader, heldout, progress)
+    if choice is not None:
         plan = inputs.open_plan(
             options, reader, encoder, heldout, choice,
             block=block, global_batch=inputs.global_batch(options, world_size),
@@ -147,6 +148,27 @@ def _heldout(
             return reader, inputs.open_heldout(options, reader, progress)
         except DamagedRows as error:
             damaged.append(error.place)
+
+
+def _choice(
+    options: Options,
+    manifest: Manifest,
+    damaged: list[Unreadable],
+    reader: Reader,
+    heldout: HeldOut | None,
+    progress: Progress,
+) -> tuple[Reader, HeldOut | None, Choice | None]:
+    """Reader and held-out slice, made anew where looking for copies finds damage, and which rows are trained.
+
+    No choice where there is no row to choose from.
+    """
+    while reader.manifest.rows:
+        try:
+            return reader, heldout, inputs.open_choice(options, reader, heldout, progress)
+        except DamagedRows as error:
+            damaged.append(error.place)
+            reader, heldout = _heldout(options, manifest, damaged, progress)
+    return reader, heldout, None
 
 
 def _without(manifest: Manifest, paths: set[str]) -> Manifest:
