@@ -30,6 +30,7 @@ from headrace.options.groups import (
 )
 from headrace.options.places import check_places
 from headrace.options.training import REMOVED, training_flags
+from headrace.stream.addresses import refuse_secrets
 
 GROUPS: dict[str, type] = {
     "dataset": DatasetOptions,
@@ -173,6 +174,8 @@ def unknown(name: str) -> InputError:
 def parse_mapping(values: Mapping[str, Any]) -> Options:
     """Options from plain names and values (a file, a pipeline's arguments); InputError names what does not fit."""
     flags = known_flags()
+    # Before any other mistake is told with the value.
+    check_places({name.replace("-", "_"): value for name, value in values.items()})
     parts: dict[str, dict[str, Any]] = {g: {} for g in (*GROUPS, "training")}
     given: set[str] = set()
     debug = False
@@ -192,7 +195,6 @@ def parse_mapping(values: Mapping[str, Any]) -> Options:
         parts[flags[key].group][key] = converted
     for group in parts.values():
         check_numbers(group)
-        check_places(group)
     return Options(
         **{g: cls(**parts[g]) for g, cls in GROUPS.items()},
         training=parts["training"],
@@ -297,6 +299,7 @@ def arguments(
         parser.print_help()
         raise SystemExit(0)
     known, rest = parser.parse_known_args(normal)
+    refuse_secrets("the command line", rest)
     for word in rest:
         if word.startswith("--"):
             raise unknown(word[2:].split("=")[0])
@@ -305,6 +308,7 @@ def arguments(
     for name in ("help", "help_all"):
         values.pop(name)
     config, debug = values.pop("config"), values.pop("debug")
+    check_places({"config": config})
     merged = {**(read_config(config) if config else {}), **values}
     if debug is not None:
         merged["debug"] = debug or True

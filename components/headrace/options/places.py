@@ -1,4 +1,4 @@
-"""What flags may name as a place: nothing that no file system takes."""
+"""What flags may name as a place: nothing that no file system takes, no address with a credential in it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.errors import InputError
+from headrace.stream.addresses import refuse_secrets
 
 PLACES = (
     "dataset_name", "tokenized_dataset_save_dir", "tokenized_dataset_load_dir", "duplicates", "heldout", "manifest",
@@ -16,11 +17,17 @@ LONGEST_PATH, LONGEST_PART = 4_095, 255
 """Bytes of a path, and of a name in it: Linux takes no more."""
 
 
+TEXTS = ("sample_prompt", "dataset_filter")
+"""Not places, whatever they hold: text to go on from, and values of columns."""
+
+
 def check_places(values: Mapping[str, Any]) -> None:
-    """InputError for the first place that cannot be one."""
-    for name in PLACES:
-        if isinstance(values.get(name), str):
-            _check_length(name, values[name])
+    """InputError for the first value that has an address with a credential in it, or is a place that cannot be one."""
+    for name, value in values.items():
+        if name not in TEXTS:
+            refuse_secrets(f"--{name}", value)
+        if name in PLACES and isinstance(value, str):
+            _check_length(name, value)
 
 
 def _check_length(name: str, place: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import HeadraceError, InputError
+from headrace.stream.addresses import refuse_secrets
 from headrace.stream.files import etag_of, open_file, tail_etag
 from headrace.stream.retry import chain, connection_error
 
@@ -71,6 +72,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 def resolve(name: str, *, config: str | None = None, revision: str | None = None, split: str = "train") -> Source:
     """The files of a dataset; InputError says which of name, config, revision and split is unknown."""
+    refuse_secrets("the dataset", name)
     file, folder = _here(name)
     if "://" in name and not name.startswith("hf://datasets/"):
         found = _uris(name, split)
@@ -324,6 +326,7 @@ def _files(uris: Sequence[str], prefix: str) -> tuple[SourceFile, ...]:
     """Sizes and etags, listed a folder at a time, because asking for 25,000 files one by one takes an hour."""
     import fsspec
 
+    refuse_secrets(f"a file that is listed in {prefix.rstrip('/')}", list(uris))
     infos: list[tuple[str, Mapping[str, Any]]] = []
     listed: dict[str, dict[str, dict[str, Any]]] = {}
     for uri in uris:

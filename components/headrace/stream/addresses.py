@@ -1,0 +1,56 @@
+"""Addresses that carry what opens them: refused, because addresses are kept in manifests, reports and lineage."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote_plus
+
+from headrace.errors import InputError
+
+_PASSWORD = re.compile(r"""://[^/?#@\s:\["]*:(?!\d*(?:[/?#"]|$))\S+@""")
+"""A colon before the path that no port follows, and an @ after it: also where a password has a / in it."""
+_PARAMETER = re.compile(r"[?&;#]([^?&;#=\s/]+)=")
+SECRET_PARAMETERS = frozenset(
+    (
+        "sig", "signature", "token", "accesstoken", "idtoken", "refreshtoken", "authtoken", "securitytoken", "sastoken",
+        "key", "apikey", "accesskey", "secretkey", "accountkey", "accesskeyid", "awsaccesskeyid", "googleaccessid",
+        "keypairid", "password", "passwd", "passphrase", "pwd", "secret", "clientsecret", "auth", "authorization",
+        "credential", "credentials", "jwt", "bearer",
+    )
+)  # fmt: skip
+"""Names of parameters, in small letters and without - and _. Azure's se, sp and sv are secret beside sig alone."""
+SIGNED = ("xamz", "xgoog")
+REMEDY = (
+    "credentials belong in the environment or in a secret: HF_TOKEN, AWS_*, GOOGLE_APPLICATION_CREDENTIALS, or "
+    "fsspec's own configuration file; a plain query is fine"
+)
+
+
+def secret_in(text: str) -> str | None:
+    """What of an address looks like a credential, in words that do not repeat it; None where nothing does."""
+    if "://" not in text:
+        return None
+    if _PASSWORD.search(text):
+        return "a password before the host"
+    for name in _PARAMETER.findall(text):
+        plain = unquote_plus(name).lower().replace("-", "").replace("_", "")
+        if plain in SECRET_PARAMETERS or plain.startswith(SIGNED):
+            return f"the parameter {unquote_plus(name)!r}, a signature or a key"
+    return None
+
+
+def refuse_secrets(named: str, value: Any) -> None:
+    """InputError when a text, or one anywhere in a list or mapping, is an address with a credential in it.
+
+    named: where it stands, as a user knows it.
+    """
+    if isinstance(value, str):
+        if (found := secret_in(value)) is not None:
+            raise InputError(f"{named} has an address with {found}; it would be kept and shown in clear", REMEDY)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            refuse_secrets(named, inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            refuse_secrets(named, inner)
