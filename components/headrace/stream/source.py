@@ -14,7 +14,7 @@ from typing import Any
 
 from headrace.errors import HeadraceError, InputError
 from headrace.stream.addresses import refuse_secrets
-from headrace.stream.files import etag_of, open_file, tail_etag
+from headrace.stream.files import etag_of, is_remote, open_file, tail_etag
 from headrace.stream.retry import chain, connection_error
 
 log = logging.getLogger(__name__)
@@ -349,8 +349,15 @@ def _files(uris: Sequence[str], prefix: str) -> tuple[SourceFile, ...]:
 
 
 def _etag_of_tail(uri: str) -> str:
-    with open_file(uri) as raw:
-        return tail_etag(raw)
+    """The etag of a file's last bytes; empty where it may not be read, which the survey tells with its place."""
+    try:
+        with open_file(uri) as raw:
+            return tail_etag(raw)
+    except OSError as error:
+        if is_remote(uri) and not isinstance(error, PermissionError | FileNotFoundError):
+            raise  # of a network, not of the file: an empty etag would last as long as the manifest
+        log.info("cannot look at the end of %s: %s", uri, error)
+        return ""
 
 
 def _listing(fs: Any, folder: str) -> dict[str, dict[str, Any]]:
