@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 import xxhash
 
+from headrace.stream.columns import asked, joined
 from headrace.stream.manifest import Manifest
 from headrace.stream.order import Piece
 from headrace.stream.shards import Shards
@@ -49,8 +50,9 @@ class Reader:
     ) -> None:
         self.manifest = manifest
         self.shards = Shards(manifest, columns=columns, extra=extra, deadline_s=deadline_s)
-        self._names = list(columns or ("text", *extra))
-        self._spill = Spill(scratch, xxhash.xxh3_64_hexdigest(repr((manifest.hash, self._names)).encode()))
+        self._names = list(map(str, columns or ("text", *extra)))
+        what = (manifest.hash, asked(columns or ("text", *extra)))
+        self._spill = Spill(scratch, xxhash.xxh3_64_hexdigest(repr(what).encode()))
         self._lock = threading.Lock()
         self._groups: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         self._reading: dict[tuple[int, int], threading.Lock] = {}
@@ -191,7 +193,7 @@ class Streamed:
                 found.append(table.slice(max(0, start - self._at), end - max(start, self._at)))
             self._rest = table.slice(end - self._at) if upto > end else None
             self._at = min(upto, end)
-        return pa.concat_tables(found)
+        return joined(found)
 
 
 class Run:
@@ -204,7 +206,7 @@ class Run:
 
     def read(self, pieces: Sequence[Piece]) -> pa.Table:
         """The rows of some pieces, in their order."""
-        return pa.concat_tables([self._rows(p) for p in pieces])
+        return joined([self._rows(p) for p in pieces])
 
     def _rows(self, piece: Piece) -> pa.Table:
         if self._opened is None or self._at is None or self._at[:2] != piece[:2] or self._at[2] > piece.start:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from headrace.errors import InputError
+from headrace.stream.columns import Compared, kind_of
 
 CHARACTERS = "characters"
 """No column: the length of the text in Unicode characters."""
@@ -36,12 +37,19 @@ class Filter:
         """The filter in a text; InputError when it is none."""
         match = _SYNTAX.fullmatch(text)
         value = _value(match[3]) if match else None
-        if not match or (match[2] == "in") != isinstance(value, list) or isinstance(value, dict):
+        if not match or (match[2] == "in") != isinstance(value, list) or kind_of(value) is None:
             raise InputError(
                 f"--dataset_filter is {text!r}; expected COLUMN OPERATOR VALUE",
                 "operators are ==, !=, <, <=, >, >= and in; for example 'language_score >= 0.65', 'language == en', "
                 "'language in [\"en\", \"de\"]', 'characters > 200'",
             )
+        try:
+            pa.array(value if isinstance(value, list) else [value])
+        except OverflowError as error:
+            raise InputError(
+                f"--dataset_filter is {text!r}; whole numbers have 64 bits at most",
+                "compare with a smaller number, or write it with a decimal point",
+            ) from error
         return cls(match[1], match[2], value)
 
     def __str__(self) -> str:
@@ -50,7 +58,7 @@ class Filter:
 
     def keeps(self, rows: pa.Table) -> NDArray[np.bool_]:
         """Which rows are kept: bool [rows]; InputError when the column cannot be compared with the value."""
-        column = pc.utf8_length(rows.column(0)) if self.column == CHARACTERS else rows.column(self.column)
+        column = pc.utf8_length(rows.column(0)) if self.column == CHARACTERS else _behind(rows, self.column)
         try:
             if self.operator == "in":
                 found = pc.is_in(column, value_set=pa.array(self.value))
@@ -72,9 +80,25 @@ def _value(text: str) -> Any:
         return text.strip("'\"")
 
 
+def _behind(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column by its name: the last, as the text is the first and called `text` whatever it is called in the files."""
+    return rows.column(rows.schema.get_all_field_indices(name)[-1])
+
+
 def columns_of(filters: Sequence[Filter]) -> tuple[str, ...]:
-    """Columns that are read besides the text."""
-    return tuple(dict.fromkeys(f.column for f in filters if f.column != CHARACTERS))
+    """Columns that are read besides the text; InputError when one is compared with values of different types."""
+    found = []
+    for name in dict.fromkeys(f.column for f in filters if f.column != CHARACTERS):
+        comparing = [f for f in filters if f.column == name]
+        kind = kind_of([v for f in comparing for v in (f.value if isinstance(f.value, list) else [f.value])])
+        by = " and ".join(map(repr, map(str, comparing)))
+        if kind is None:
+            raise InputError(
+                f"--dataset_filter {by} compare one column with values of different types",
+                "compare a column with numbers, with text, or with true and false",
+            )
+        found.append(Compared(name, kind, by))
+    return tuple(found)
 
 
 def first_refusal(filters: Sequence[Filter], rows: pa.Table) -> NDArray[np.int64]:

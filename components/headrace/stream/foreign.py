@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.errors import ChangedSource
+from headrace.stream.columns import Compared, chosen, is_text, joined
 from headrace.stream.files import ANEW, check, open_file
 from headrace.stream.manifest import ManifestFile, RowGroup, RowGroups
-from headrace.stream.parquet import is_text
 from headrace.stream.retry import is_transient
 from headrace.stream.unfit import Unfit, no_column
 
@@ -34,7 +34,8 @@ class ForeignShard:
 
     def __init__(self, file: ManifestFile, columns: Sequence[str], format_: str, options: Mapping[str, Any]) -> None:
         self._file, self._columns = file, list(columns)
-        self._asked = {"format": format_, "options": dict(options), "uri": file.uri, "columns": self._columns}
+        asked = [[c, str(c.kind), c.by] if isinstance(c, Compared) else [c] for c in columns]
+        self._asked = {"format": format_, "options": dict(options), "uri": file.uri, "columns": asked}
         with open_file(file.uri, file.size) as raw:
             check(file, raw)
         self.digest, self.row_groups = (file.footer, file.row_groups) if file.row_groups is not None else self._count()
@@ -51,7 +52,7 @@ class ForeignShard:
 
     def table(self, row_group: int) -> pa.Table:
         """The whole file."""
-        return pa.concat_tables(self.batches(row_group, 0))
+        return joined(list(self.batches(row_group, 0)))
 
     def batches(self, row_group: int, rows: int) -> Iterator[pa.Table]:
         """The file front to back."""
@@ -84,10 +85,11 @@ class ForeignShard:
             child.stdin.close()
             with pa.ipc.open_stream(child.stdout) as stream:
                 for batch in stream:
-                    failed = batch.column("error").drop_null()
+                    *columns, errors = batch.columns
+                    failed = errors.drop_null()
                     if len(failed):
                         raise _told(json.loads(failed[0].as_py()))
-                    yield pa.Table.from_batches([batch]).drop_columns("error")
+                    yield pa.table(columns, names=list(map(str, self._columns)))
         except (pa.ArrowInvalid, OSError) as error:
             raise ConnectionError(f"the process that reads {self._file.uri} ended early: {error}") from error
         finally:
@@ -104,14 +106,15 @@ def _told(error: Mapping[str, Any]) -> Exception:
 
 
 def main() -> None:
-    """Read what stdin asks for; what goes wrong is the last row of the column `error`."""
+    """Read what stdin asks for; what goes wrong is the last row of the last column, `error`."""
     asked = json.load(sys.stdin)
+    wanted = [Compared(c[0], pa.type_for_alias(c[1]), c[2]) if c[1:] else c[0] for c in asked["columns"]]
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not break the stream
-    schema = pa.schema([(c, pa.large_string()) for c in (*asked["columns"], "error")])
+    schema = pa.schema([(c, pa.large_string()) for c in (*map(str, wanted), "error")])
     writer = None
     try:
-        for table in _tables(asked):
+        for table in _tables(asked, wanted):
             table = table.append_column("error", pa.nulls(table.num_rows, pa.large_string()))
             if writer is None:
                 schema = table.schema
@@ -120,7 +123,8 @@ def main() -> None:
     except Exception as error:  # told to the parent, which knows what to do about it
         writer = writer or pa.ipc.new_stream(answer, schema)
         nothing = [pa.nulls(1, f.type) for f in list(schema)[:-1]]
-        writer.write_table(pa.table([*nothing, pa.array([_told_as(error)], pa.large_string())], schema=schema))
+        told = pa.array([_told_as(error)], pa.large_string())
+        writer.write_table(pa.Table.from_arrays([*nothing, told], schema=schema))
     (writer or pa.ipc.new_stream(answer, schema)).close()
     answer.close()
 
@@ -132,25 +136,33 @@ def _told_as(error: Exception) -> str:
     return json.dumps({"kind": kind, "message": message, "columns": columns})
 
 
-def _tables(asked: Mapping[str, Any]) -> Iterator[pa.Table]:
+def _tables(asked: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[pa.Table]:
     import datasets
 
-    wanted = asked["columns"]
     rows: Any = datasets.load_dataset(
         asked["format"], data_files={"train": [asked["uri"]]}, split="train", streaming=True, **asked["options"]
     )
-    names: list[str] | None = None
-    for table in rows.with_format("arrow").iter(BATCH_ROWS):
-        if names is None:
-            names = [str(n) for n in table.schema.names]
-            for column in wanted:
-                if column not in names:
-                    raise no_column(column, names)
-            if not is_text(table.schema.field(wanted[0]).type):
-                kind = table.schema.field(wanted[0]).type
-                raise Unfit("wrong-type", f"the column {wanted[0]!r} holds {kind}, expected text", tuple(names))
-        table = table.select(wanted)
-        yield table.set_column(0, wanted[0], table.column(0).cast(pa.large_string()))
+    for table in _as_read(rows):
+        names = [str(n) for n in table.schema.names]
+        for column in wanted:
+            if column not in names:
+                raise no_column(column, names)
+        table = chosen(table, wanted)
+        text = table.column(0)
+        if not is_text(text.type) and text.null_count < len(text):
+            raise Unfit("wrong-type", f"the column {wanted[0]!r} holds {text.type}, expected text", tuple(names))
+        yield table.set_column(0, str(wanted[0]), text.cast(pa.large_string()))
+
+
+def _as_read(rows: Any) -> Iterator[pa.Table]:
+    """Tables of few rows as the file gives them: `iter` joins neighbours, which may hold a column differently."""
+    read = rows._ex_iterable.iter_arrow
+    if read is None:
+        yield from rows.with_format("arrow").iter(BATCH_ROWS)
+        return
+    for _, table in read():
+        for start in range(0, table.num_rows, BATCH_ROWS):
+            yield table.slice(start, BATCH_ROWS)
 
 
 if __name__ == "__main__":

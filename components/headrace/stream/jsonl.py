@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from headrace.errors import ChangedSource
+from headrace.stream.columns import Compared, chosen, joined
 from headrace.stream.files import ANEW, check, open_file
 from headrace.stream.manifest import ManifestFile, RowGroup, RowGroups
 from headrace.stream.unfit import Unfit, no_column
@@ -55,7 +56,7 @@ class JsonLinesShard:
 
     def table(self, row_group: int) -> pa.Table:
         """One row group."""
-        return pa.concat_tables(self.batches(row_group, 0))
+        return joined(list(self.batches(row_group, 0)))
 
     def batches(self, row_group: int, rows: int) -> Iterator[pa.Table]:
         """One row group front to back, a block of lines at a time."""
@@ -138,27 +139,31 @@ def lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def parse(block: bytes, columns: Sequence[str], line: int = 1, prefix: str = "") -> pa.Table:
-    """The columns of some lines, absent ones null; Unfit names the first, counted from `line`, that is no object."""
-    if not block.strip():
-        return pa.table({c: pa.array([], pa.string()) for c in columns})
-    explicit = pa.schema([(columns[0], pa.string())])
-    others = "infer" if len(columns) > 1 else "ignore"
-    try:
-        table = pj.read_json(
-            pa.BufferReader(block),
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
-            parse_options=pj.ParseOptions(explicit_schema=explicit, unexpected_field_behavior=others),
-        )
-        table.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise _wrong_line(block, columns[0], line, prefix, error) from error
-    absent = [c for c in columns if c not in table.schema.names]
-    for column in absent:
-        table = table.append_column(column, pa.nulls(table.num_rows))
-    return table.select(list(columns))
+    """The columns of some lines, absent ones null; Unfit names the first, counted from `line`, that is no object.
+
+    What others hold does not matter, unless a column is wanted of which the type is not known.
+    """
+    kinds = {c: c.kind for c in columns if isinstance(c, Compared)} | {columns[0]: pa.string()}
+    explicit = pa.schema([(str(c), kind) for c, kind in kinds.items()])
+    table = explicit.empty_table()
+    if block.strip():
+        others = "infer" if any(c not in kinds for c in columns) else "ignore"
+        try:
+            table = pj.read_json(
+                pa.BufferReader(block),
+                read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
+                parse_options=pj.ParseOptions(explicit_schema=explicit, unexpected_field_behavior=others),
+            )
+            table.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise _wrong_line(block, columns, line, prefix, error) from error
+    for column in dict.fromkeys(columns):
+        if column not in table.schema.names:
+            table = table.append_column(str(column), pa.nulls(table.num_rows))
+    return chosen(table, columns)
 
 
-def _wrong_line(block: bytes, column: str, line: int, prefix: str, error: Exception) -> Unfit:
+def _wrong_line(block: bytes, columns: Sequence[str], line: int, prefix: str, error: Exception) -> Unfit:
     for number, text in enumerate(block.split(b"\n"), line):
         if not text.strip():
             continue
@@ -174,10 +179,14 @@ def _wrong_line(block: bytes, column: str, line: int, prefix: str, error: Except
             return Unfit("unreadable", _ARRAY)
         if not isinstance(value, dict):
             return Unfit("unreadable", f"{where} holds {type(value).__name__}, expected an object")
-        found = value.get(column)
+        found = value.get(columns[0])
         if found is not None and not isinstance(found, str):
-            message = f"{where}: {column!r} holds {type(found).__name__}, expected text"
+            message = f"{where}: {columns[0]!r} holds {type(found).__name__}, expected text"
             return Unfit("wrong-type", message, tuple(map(str, value)))
+        for column in columns[1:]:
+            found = value.get(column)
+            if isinstance(column, Compared) and found is not None and not column.takes(found):
+                return column.wrong(type(found).__name__, where)
     first = str(error).strip().splitlines()[0]
     return Unfit("unreadable", f"{prefix}lines from {line} on cannot be parsed: {first}")
 

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.errors import ChangedSource
+from headrace.stream.columns import chosen, unequal
+from headrace.stream.columns import is_text as is_text
 from headrace.stream.files import ANEW, check, open_file
 from headrace.stream.footer import Chunk, chunks_of, footer_of, metadata_of
 from headrace.stream.manifest import ManifestFile, RowGroup, RowGroups
@@ -26,6 +28,7 @@ class ParquetShard:
 
     def __init__(self, file: ManifestFile, columns: Sequence[str]) -> None:
         self._file, self._columns = file, list(columns)
+        self._names = list(dict.fromkeys(map(str, columns)))
         self._turn = threading.Lock()
         self._raw = open_file(file.uri, file.size)
         try:
@@ -48,7 +51,7 @@ class ParquetShard:
             [_row_group(metadata.row_group(i), self._columns[0]) for i in range(metadata.num_row_groups)]
         )
         self._unfit = _unfit(metadata, self._columns)
-        self._chunks = chunks_of(metadata, self._columns[0]) if len(self._columns) == 1 else None
+        self._chunks = chunks_of(metadata, self._columns[0]) if len(self._names) == 1 else None
         # Only what cannot be described in a few numbers keeps the parsed footer.
         self._metadata = None if self._chunks is not None else metadata
         self.memory = 0 if self._chunks is not None else _PARSED * size
@@ -76,15 +79,15 @@ class ParquetShard:
         with self._turn:
             metadata, place = self._of(row_group)
             parquet = pq.ParquetFile(self._raw, metadata=metadata, pre_buffer=False)
-            return _plain(parquet.read_row_group(place, columns=self._columns, use_threads=False))
+            return _plain(parquet.read_row_group(place, columns=self._names, use_threads=False), self._columns)
 
     def batches(self, row_group: int, rows: int) -> Iterator[pa.Table]:
         """The columns of one row group front to back, so many rows at a time, from a file handle of its own."""
         metadata, place = self._of(row_group)
         with open_file(self._file.uri, self._file.size) as raw:
             parquet = pq.ParquetFile(raw, metadata=metadata, pre_buffer=False, buffer_size=BUFFER_BYTES)
-            for batch in parquet.iter_batches(rows, row_groups=[place], columns=self._columns, use_threads=False):
-                yield _plain(pa.Table.from_batches([batch]))
+            for batch in parquet.iter_batches(rows, row_groups=[place], columns=self._names, use_threads=False):
+                yield _plain(pa.Table.from_batches([batch]), self._columns)
 
     def _of(self, row_group: int) -> tuple[Any, int]:
         """A footer that describes a row group, and the number it has there."""
@@ -101,19 +104,14 @@ def _unfit(metadata: Any, columns: Sequence[str]) -> Unfit | None:
             return no_column(column, names)
     kind = schema.field(columns[0]).type
     if is_text(kind):
-        return None
+        return unequal(columns, [schema.field(c).type for c in columns])
     texts = ", ".join(f.name for f in schema if is_text(f.type))
     there = f"; columns of text: {texts}" if texts else ""
     return Unfit("wrong-type", f"the column {columns[0]!r} holds {kind}, expected text{there}", tuple(names))
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is text, also where it is dictionary-encoded."""
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
-
-
-def _plain(table: pa.Table) -> pa.Table:
+def _plain(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    table = chosen(table, columns)
     text = table.column(0)
     if pa.types.is_dictionary(text.type):
         table = table.set_column(0, table.schema.names[0], text.cast(text.type.value_type))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import DamagedData, InputError
+from headrace.stream.columns import asked
 from headrace.stream.files import is_remote
 from headrace.stream.footers import Footers, Read
 from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroups
@@ -92,7 +93,7 @@ def survey(
     problems: dict[int, FileProblem] = {}
     items = [(f, p) for p in manifest.parts for f in p.files]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="headrace-footer")
-    with Footers(kept, manifest, extra) as footers:
+    with Footers(kept, manifest, asked(extra)) as footers:
         found = footers.known
         waited = {pool.submit(look, *item): number for number, item in enumerate(items) if number not in found}
         try:

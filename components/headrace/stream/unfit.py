@@ -19,8 +19,8 @@ REMEDIES: dict[Kind, str] = {
 class Unfit(InputError):
     """A file of the dataset that lacks what is read from it. columns: those that it has, where that is known."""
 
-    def __init__(self, kind: Kind, message: str, columns: tuple[str, ...] = ()) -> None:
-        super().__init__(message, REMEDIES[kind])
+    def __init__(self, kind: Kind, message: str, columns: tuple[str, ...] = (), remedy: str = "") -> None:
+        super().__init__(message, remedy or REMEDIES[kind])
         self.kind, self.columns = kind, columns
 
 

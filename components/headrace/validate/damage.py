@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from headrace.errors import DamagedData
+from headrace.stream.columns import joined
 from headrace.stream.documents import Reader
 from headrace.stream.manifest import Manifest
 from headrace.stream.unfit import Unfit
@@ -84,4 +85,4 @@ def _rows(reader: Reader, portion: Portion) -> pa.Table:
         inside = numbers[(numbers >= first) & (numbers < first + table.num_rows)] - first
         found.append(table if len(inside) == table.num_rows else table.take(inside))
         first += table.num_rows
-    return pa.concat_tables(found, promote_options="permissive")
+    return joined(found)
