@@ -47,6 +47,13 @@ def test_images_of_another_version_are_refused(note: Path, capsys: pytest.Captur
     assert "images of version 9.9.9" in said and "docker/build" in said and not note.with_name("p.yaml").exists()
 
 
+def test_a_pipeline_names_no_image_that_was_not_built(note: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    note.write_text(json.dumps({"version": __version__, "revision": "abc", "images": {"validate": {"image": "r/v:1"}}}))
+    assert main(["compile", "-o", str(note.with_name("p.yaml"))]) == 2
+    said = capsys.readouterr().err
+    assert "docker/build train evaluate" in said and not note.with_name("p.yaml").exists()
+
+
 @pytest.mark.parametrize(
     ("environ", "fits"),
     [

@@ -51,12 +51,18 @@ def built() -> Mapping[str, Any]:
 
 
 def check_built() -> None:
-    """InputError when the images that were built last are of another version than the pipeline."""
+    """InputError when the images that were built last are of another version than the pipeline, or not all of them."""
     note = _note()
     if note and note.get("version") != __version__:
         raise InputError(
             f"{_path()} names images of version {note.get('version')}, the pipeline is of version {__version__}",
             "build them anew with docker/build, or remove the file to name published images",
+        )
+    missing = [room for room in ROOMS if note and room not in (note.get("images") or {})]
+    if missing:
+        raise InputError(
+            f"{_path()} names no image of {' and '.join(missing)}, of revision {note.get('revision')}",
+            f"build what is missing: docker/build {' '.join(missing)}",
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -48,6 +51,40 @@ def test_building_without_docker_or_an_unknown_step(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "") and "there is no docker command" in done.stderr
     done = build("trian", env={"PATH": str(tmp_path)})
     assert done.returncode == 2 and "there is no step 'trian'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_wheels_of_this_python_are_not_for_the_cuda_base(tmp_path: Path) -> None:
+    done = build("--wheels", env={"PATH": str(tmp_path)})
+    assert done.returncode == 2 and "--cpu" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> ModuleType:
+    """`docker/build` as a module, its note elsewhere."""
+    module = ModuleType("docker_build")
+    module.__file__ = str(ROOT / "docker" / "build")
+    SourceFileLoader("docker_build", module.__file__).exec_module(module)
+    module.NOTE = tmp_path / "images.json"  # type: ignore[attr-defined]
+    return module
+
+
+def test_a_digest_is_found_under_the_name_that_docker_gives_it(script: ModuleType) -> None:
+    for name, listed in (
+        ("docker.io/org/x:1", "org/x"), ("docker.io/library/x:1", "x"), ("h:5000/org/x:1", "h:5000/org/x"),
+    ):  # fmt: skip
+        assert script.digest_of(name, ["other/org/x@sha256:0", f"{listed}@sha256:1"]) == "sha256:1"
+    with pytest.raises(script.Failure, match="lists no digest"):
+        script.digest_of("docker.io/org/x:1", ["other/org/x@sha256:0"])
+
+
+@pytest.mark.parametrize("before", ["", "[]", "{", '{"version": "1", "revision": "z", "images": {"train": {}}}'])
+def test_the_note_survives_what_was_there(before: str, script: ModuleType) -> None:
+    script.NOTE.write_text(before)
+    script.keep("1", "a", {"validate": {"image": "v"}})
+    script.keep("1", "a", {"train": {"image": "t"}})
+    assert json.loads(script.NOTE.read_text()) == {
+        "version": "1", "revision": "a", "images": {"validate": {"image": "v"}, "train": {"image": "t"}},
+    }  # fmt: skip
 
 
 def test_containers_see_what_the_parameters_name_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,8 +208,8 @@ FIELDS: dict[str, tuple[str, str]] = {
                  "read_tokens_per_s and read_bytes_per_s of one reader, encoded_tokens_per_s of one core, readers, "
                  "encoders, encoder, rank_tokens_per_s, slower; null where too little was measured"),
     "columns": ("object", "other columns by name: rows, nulls, kind; of a category values ([value, rows], the 12 "
-                "commonest of those that are codes), different (values), hidden (values that are no codes), other (rows "
-                "of values that are not listed); of a number least, p5, p50, p95, most, edges, counts"),
+                "commonest of those that are codes), different (values), hidden (values that are no codes), other (rows"
+                " of values that are not listed); of a number least, p5, p50, p95, most, edges, counts"),
     "histograms": ("object", "document_tokens and tokens_per_byte: edges, counts, median"),
 }  # fmt: skip
 """Type and meaning of what stands in `report.json`."""
