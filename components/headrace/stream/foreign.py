@@ -11,7 +11,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,10 +22,13 @@ from headrace.errors import ChangedSource
 from headrace.stream.columns import Compared, chosen, is_text, joined
 from headrace.stream.files import ANEW, check, open_file
 from headrace.stream.manifest import ManifestFile, RowGroup, RowGroups
-from headrace.stream.retry import is_transient
+from headrace.stream.retry import going_on, is_transient
 from headrace.stream.unfit import Unfit, no_column
 
 BATCH_ROWS = 256
+SIGNS_S = 0.5
+"""Seconds from one sign of life of the child to the next, while it reads and has no rows to give."""
+_SIGN = b"."
 
 
 class ForeignShard:
@@ -83,13 +87,17 @@ class ForeignShard:
         try:
             child.stdin.write(json.dumps(self._asked).encode())
             child.stdin.close()
+            while child.stdout.read(1) == _SIGN:
+                going_on()
             with pa.ipc.open_stream(child.stdout) as stream:
                 for batch in stream:
+                    going_on()
                     *columns, errors = batch.columns
                     failed = errors.drop_null()
                     if len(failed):
                         raise _told(json.loads(failed[0].as_py()))
-                    yield pa.table(columns, names=list(map(str, self._columns)))
+                    if batch.num_rows:
+                        yield pa.table(columns, names=list(map(str, self._columns)))
         except (pa.ArrowInvalid, OSError) as error:
             raise ConnectionError(f"the process that reads {self._file.uri} ended early: {error}") from error
         finally:
@@ -105,28 +113,83 @@ def _told(error: Mapping[str, Any]) -> Exception:
     return Unfit(error["kind"], error["message"], tuple(error["columns"]))
 
 
+class _Answer:
+    """What the child gives: signs of life, the end of a line, and Arrow, where a sign of life is a batch without rows.
+
+    What goes wrong is the last row of the last column, `error`.
+    """
+
+    def __init__(self, out: Any, columns: Sequence[str]) -> None:
+        self._out = out
+        self._writer: Any = None
+        self._schema = pa.schema([(str(c), pa.large_string()) for c in (*columns, "error")])
+        self._told = time.monotonic()
+
+    def going_on(self) -> None:
+        """Give a sign of life, not too often."""
+        if time.monotonic() - self._told < SIGNS_S:
+            return
+        if self._writer is None:
+            self._out.write(_SIGN)
+        else:
+            self._writer.write_table(pa.table([pa.array([], t) for t in self._schema.types], schema=self._schema))
+        self._out.flush()
+        self._told = time.monotonic()
+
+    def add(self, table: pa.Table) -> None:
+        """Give some rows; the first say in which types columns are given."""
+        table = table.append_column("error", pa.nulls(table.num_rows, pa.large_string()))
+        if self._writer is None:
+            self._begin(table.schema)
+        self._writer.write_table(table.cast(self._schema))
+
+    def fail(self, error: Exception) -> None:
+        """Tell the parent, which knows what to do about it."""
+        if self._writer is None:
+            self._begin(self._schema)
+        nothing = [pa.nulls(1, t) for t in self._schema.types[:-1]]
+        told = pa.array([_told_as(error)], pa.large_string())
+        self._writer.write_table(pa.Table.from_arrays([*nothing, told], schema=self._schema))
+
+    def close(self) -> None:
+        """End it."""
+        if self._writer is None:
+            self._begin(self._schema)
+        self._writer.close()
+        self._out.close()
+
+    def _begin(self, schema: pa.Schema) -> None:
+        self._out.write(b"\n")
+        self._schema, self._writer = schema, pa.ipc.new_stream(self._out, schema)
+
+
 def main() -> None:
-    """Read what stdin asks for; what goes wrong is the last row of the last column, `error`."""
+    """Read what stdin asks for."""
     asked = json.load(sys.stdin)
     wanted = [Compared(c[0], pa.type_for_alias(c[1]), c[2]) if c[1:] else c[0] for c in asked["columns"]]
-    answer = os.fdopen(os.dup(1), "wb")
+    answer = _Answer(os.fdopen(os.dup(1), "wb"), wanted)
     os.dup2(2, 1)  # whatever prints must not break the stream
-    schema = pa.schema([(c, pa.large_string()) for c in (*map(str, wanted), "error")])
-    writer = None
+    _tell_of_reads(answer.going_on)
     try:
         for table in _tables(asked, wanted):
-            table = table.append_column("error", pa.nulls(table.num_rows, pa.large_string()))
-            if writer is None:
-                schema = table.schema
-                writer = pa.ipc.new_stream(answer, schema)
-            writer.write_table(table.cast(schema))
-    except Exception as error:  # told to the parent, which knows what to do about it
-        writer = writer or pa.ipc.new_stream(answer, schema)
-        nothing = [pa.nulls(1, f.type) for f in list(schema)[:-1]]
-        told = pa.array([_told_as(error)], pa.large_string())
-        writer.write_table(pa.Table.from_arrays([*nothing, told], schema=schema))
-    (writer or pa.ipc.new_stream(answer, schema)).close()
+            answer.add(table)
+    except Exception as error:
+        answer.fail(error)
     answer.close()
+
+
+def _tell_of_reads(tell: Callable[[], None]) -> None:
+    """Call it after every read of a remote file: thousands of rows may be read before the first of them is given."""
+    from fsspec.spec import AbstractBufferedFile
+
+    read = AbstractBufferedFile.read
+
+    def telling(self: Any, length: int = -1) -> Any:
+        data = read(self, length)
+        tell()
+        return data
+
+    AbstractBufferedFile.read = telling
 
 
 def _told_as(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,12 +17,16 @@ from headrace.errors import ChangedSource
 from headrace.stream.columns import Compared, chosen, joined
 from headrace.stream.files import ANEW, check, open_file
 from headrace.stream.manifest import ManifestFile, RowGroup, RowGroups
+from headrace.stream.retry import going_on
 from headrace.stream.unfit import Unfit, no_column
 
 BLOCK_BYTES = 4 << 20
 """Lines parsed at once; in a plain file also a row group, as there its place is known."""
 COMPRESSED = (".gz", ".zst")
 COMPRESSED_BYTES = 256 << 10
+FIRST_BYTES = 256 << 10
+FAST_S = 1.0
+"""A read of a remote file that takes less is followed by a longer one, up to a block."""
 NAMED_LINES = 1_000
 _ARRAY = "it holds a JSON array, expected one object a line"
 
@@ -72,11 +77,11 @@ class JsonLinesShard:
 
     def _blocks(self, row_group: int | None) -> Iterator[bytes]:
         """The lines of a row group, or of the whole file."""
-        with open_file(self._file.uri, self._file.size, sequential=self._whole) as raw:
+        with open_file(self._file.uri, self._file.size) as raw:
             if self._whole:
-                yield from lines(decompressed(raw, self._file.uri))
+                yield from lines(decompressed(front_to_back(raw), self._file.uri))
             elif row_group is None:
-                yield from lines(iter(lambda: raw.read(BLOCK_BYTES), b""))
+                yield from lines(front_to_back(raw))
             else:
                 offsets = [*(g.offset for g in self.row_groups), self._file.size]
                 raw.seek(offsets[row_group])
@@ -101,7 +106,26 @@ class JsonLinesShard:
         return digest.hexdigest(), RowGroups(groups)
 
 
-def decompressed(raw: Any, name: str) -> Iterator[bytes]:
+def front_to_back(raw: Any) -> Iterator[bytes]:
+    """A file in blocks of BLOCK_BYTES, from reads that are short where it comes slowly: each is a sign of life."""
+    at_once, found = FIRST_BYTES, [b""]
+    while found:
+        found, size = [], 0
+        while size < BLOCK_BYTES:
+            began = time.monotonic()
+            data = raw.read(min(at_once, BLOCK_BYTES - size))
+            going_on()
+            if not data:
+                break
+            found.append(data)
+            size += len(data)
+            fast = time.monotonic() - began < FAST_S
+            at_once = min(BLOCK_BYTES, 4 * at_once) if fast else max(FIRST_BYTES, at_once // 4)
+        if found:
+            yield b"".join(found)
+
+
+def decompressed(blocks: Iterator[bytes], name: str) -> Iterator[bytes]:
     """What a compressed file holds, by the ending of its name; Unfit where it is damaged or cut short."""
     import zstandard
 
@@ -110,7 +134,7 @@ def decompressed(raw: Any, name: str) -> Iterator[bytes]:
 
     stream, begun = fresh(), False
     try:
-        while data := raw.read(COMPRESSED_BYTES):
+        for data in (b[i : i + COMPRESSED_BYTES] for b in blocks for i in range(0, len(b), COMPRESSED_BYTES)):
             while data:
                 yield stream.decompress(data)
                 begun, data = not stream.eof, stream.unused_data

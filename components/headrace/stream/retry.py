@@ -16,11 +16,12 @@ from headrace.errors import DamagedData, HeadraceError, InputError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_THREAD = threading.local()
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 STALL_S = 30.0
-"""A remote read that gives nothing for so long is begun anew, the next time after twice as long."""
+"""A remote read that gives nothing for so long, not even a sign of life, is begun anew, then after twice as long."""
 LOOK_S = 0.2
 TOLD_S = 10.0
 """A remote read that lasts so long is told of, again and again."""
@@ -40,17 +41,21 @@ def retrying(
 
     What no retry mends (nothing there, no permission, a file that is not Parquet) is raised at once as InputError;
     DamagedData where it can be read but not decoded. A remote read that stalls is left behind and begun anew; `closing`
-    ends it early, with `Closed`.
+    ends it early, with `Closed`. A read that lasts tells of each part of it with `going_on`: it takes its time.
     """
     closing = closing or threading.Event()
     began, patience = clock(), STALL_S
+    failed = False
     wait = FIRST_WAIT_S
     damaged = False
     while True:
+        signs = Signs()
         try:
             left = max(1.0, deadline_s - (clock() - began))
-            return within(read, what, min(patience, left), closing) if remote else read()
+            return within(read, what, min(patience, left), closing, signs) if remote else read()
         except Exception as error:
+            if not failed:  # what it gave before took time, and was no failure
+                began, failed = began + signs.lasted, True
             if isinstance(error, InputError | MemoryError | Closed):
                 raise
             if isinstance(error, pa.ArrowInvalid):
@@ -89,24 +94,49 @@ class Closed(HeadraceError):
     """A read that nobody waits for any more."""
 
 
-def within(read: Callable[[], T], what: str, limit_s: float, closing: threading.Event) -> T:
-    """The answer of `read`, from a thread of its own; Stalled after so many seconds, when the thread is left behind."""
+class Signs:
+    """Signs of life of one attempt, which begins now."""
+
+    def __init__(self) -> None:
+        self.began = self.last = time.monotonic()
+
+    def note(self) -> None:
+        """There is one now."""
+        self.last = time.monotonic()
+
+    @property
+    def lasted(self) -> float:
+        """Seconds from the beginning to the last sign."""
+        return self.last - self.began
+
+
+def going_on() -> None:
+    """Tell whoever waits for what this thread reads that a part of it came."""
+    signs: Signs | None = getattr(_THREAD, "signs", None)
+    if signs is not None:
+        signs.note()
+
+
+def within(read: Callable[[], T], what: str, limit_s: float, closing: threading.Event, signs: Signs) -> T:
+    """The answer of `read`, from a thread of its own; Stalled after so many silent seconds, when it is left behind."""
     answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
+        _THREAD.signs = signs
         try:
             answers.put((read(), None))
         except BaseException as error:  # raised again where the answer is waited for
             answers.put((None, error))
 
     threading.Thread(target=work, name="headrace-attempt", daemon=True).start()
-    began, told = time.monotonic(), 0.0
-    while (waited := time.monotonic() - began) < limit_s:
+    told = 0.0
+    while (silent := time.monotonic() - signs.last) < limit_s:
         try:
-            answer, error = answers.get(timeout=min(LOOK_S, limit_s - waited))
+            answer, error = answers.get(timeout=min(LOOK_S, limit_s - silent))
         except queue.Empty:
             if closing.is_set():
                 raise Closed(f"reading {what} was given up") from None
+            waited = time.monotonic() - signs.began
             if waited - told > TOLD_S:
                 told = waited
                 log.info("reading %s is slow: %.0f s so far", what, waited)
