@@ -170,3 +170,36 @@ def test_what_is_kept_of_files_is_kept_by_the_type_that_is_read(tmp_path: Path) 
     for filter_, problems in (("score > 0", 0), ("score == high", 130)):
         found = survey(listing, extra=columns_of([Filter.parse(filter_)]), kept=tmp_path / "kept")
         assert len(found.problems) == problems
+
+
+def twice(path: Path, *names: str) -> None:
+    """A file of TEXTS under each of these names."""
+    pq.write_table(pa.Table.from_arrays([pa.array(TEXTS)] * len(names), names=list(names)), path, row_group_size=7)
+
+
+def test_a_wanted_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    twice(tmp_path / "a.parquet", "text", "id", "text")
+    with pytest.raises(Unfit, match="2 of its columns are called 'text', expected one"):
+        manifest_of(tmp_path)
+
+
+def test_another_column_that_is_there_twice_does_not_matter(tmp_path: Path, trained: Trained) -> None:
+    twice(tmp_path / "a.parquet", "x", "text", "x", "language")
+    assert trained() == TEXTS
+    assert trained(f'language == "{TEXTS[2]}"') == [TEXTS[2]]
+
+
+@pytest.mark.parametrize("column", ["meta", "meta.text", "a.b.c", "."])
+def test_a_name_with_dots_is_a_name(column: str, tmp_path: Path, trained: Trained) -> None:
+    others = [n for n in ("meta.text", "meta") if n != column]
+    pq.write_table(pa.table({**dict.fromkeys(others, ["x" * 99] * 40), column: TEXTS}), tmp_path / "a.parquet")
+    found = manifest_of(tmp_path, column)
+    assert sum(map(len, TEXTS)) < found.text_bytes < 2 * sum(map(len, TEXTS)) and trained(column=column) == TEXTS
+    assert trained(f'{others[0]} == "{"x" * 99}"', column=column) == TEXTS
+
+
+@pytest.mark.parametrize("column", ["text", "error"])
+def test_a_csv_file_with_a_column_called_error(column: str, tmp_path: Path, trained: Trained) -> None:
+    other = "error" if column == "text" else "kind"
+    (tmp_path / "a.csv").write_text("\n".join([f"{column},{other}", *(f"{t},x" for t in TEXTS)]))
+    assert trained(column=column) == trained(f"{other} == x", column=column) == TEXTS

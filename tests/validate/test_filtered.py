@@ -1,4 +1,4 @@
-"""What `--dataset_filter` looks at: what training would stop at is a finding, what it reads is none."""
+"""Columns, wanted or not: what training would stop at is a finding, what it reads is none."""
 
 from __future__ import annotations
 
@@ -73,3 +73,20 @@ def test_a_number_too_large_is_a_mistake_in_the_flag(data: Path, validate: Valid
     shard(data / "0.parquet", score=list(range(40)))
     found = validate(str(data), "--dataset_filter", "score > 99999999999999999999999")
     assert found.code == 2 and "64 bits" in found.err and "Traceback" not in found.err
+
+
+def test_a_column_that_is_there_twice_is_a_fault_only_where_it_is_wanted(data: Path, validate: Validate) -> None:
+    for number, names in enumerate((["x", "text", "x"], ["text", "x", "text"])):
+        table = pa.Table.from_arrays([pa.array(texts(40, 40 * number))] * 3, names=names)
+        pq.write_table(table, data / f"{number}.parquet")
+    assert validate(str(data / "0.parquet")).code == 0
+    found = validate(str(data))
+    assert found.code == 3 and found.codes == {"unreadable-file"}, found.err
+    assert "1.parquet: 2 of its columns are called 'text'" in found.finding("unreadable-file")["message"]
+
+
+def test_a_csv_file_whose_unrelated_column_changes_its_type_is_no_fault(data: Path, validate: Validate) -> None:
+    rows = [f"the wheel turned {i} times and then stood still,{i if i < 10_000 else 'x'}" for i in range(10_100)]
+    (data / "a.csv").write_text("\n".join(["text,other", *rows]))
+    found = validate(str(data))
+    assert found.code == 0 and found.codes == set(), found.err

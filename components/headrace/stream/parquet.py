@@ -47,9 +47,8 @@ class ParquetShard:
                 f"the manifest froze {file.footer[:12]}",
                 ANEW,
             )
-        self.row_groups = RowGroups(
-            [_row_group(metadata.row_group(i), self._columns[0]) for i in range(metadata.num_row_groups)]
-        )
+        place = _place(metadata, self._names[0])
+        self.row_groups = RowGroups([_row_group(metadata.row_group(i), place) for i in range(metadata.num_row_groups)])
         self._unfit = _unfit(metadata, self._columns)
         self._chunks = chunks_of(metadata, self._columns[0]) if len(self._names) == 1 else None
         # Only what cannot be described in a few numbers keeps the parsed footer.
@@ -72,7 +71,8 @@ class ParquetShard:
         group = self._of(row_group)[0].row_group(row_group)
         chunks = (group.column(i) for i in range(group.num_columns))
         wanted = set(self._columns[:columns])
-        return sum(c.total_compressed_size for c in chunks if c.path_in_schema.split(".")[0] in wanted)
+        paths = ((c, c.path_in_schema) for c in chunks)
+        return sum(c.total_compressed_size for c, p in paths if p in wanted or p.split(".")[0] in wanted)
 
     def table(self, row_group: int) -> pa.Table:
         """The columns of one row group."""
@@ -102,6 +102,8 @@ def _unfit(metadata: Any, columns: Sequence[str]) -> Unfit | None:
     for column in columns:
         if column not in names:
             return no_column(column, names)
+        if (times := names.count(column)) > 1:
+            return Unfit("unreadable", f"{times} of its columns are called {str(column)!r}, expected one", tuple(names))
     kind = schema.field(columns[0]).type
     if is_text(kind):
         return unequal(columns, [schema.field(c).type for c in columns])
@@ -121,7 +123,12 @@ def _plain(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     return table
 
 
-def _row_group(group: Any, column: str) -> RowGroup:
-    columns = (group.column(i) for i in range(group.num_columns))
-    size = next((c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == column), 0)
-    return RowGroup(group.num_rows, size)
+def _place(metadata: Any, column: str) -> int | None:
+    """The number of a column's leaf, the first of one that is nested; names may hold dots, as paths do."""
+    paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    inside = (i for i, path in enumerate(paths) if path.startswith(f"{column}."))
+    return paths.index(column) if column in paths else next(inside, None)
+
+
+def _row_group(group: Any, place: int | None) -> RowGroup:
+    return RowGroup(group.num_rows, 0 if place is None else group.column(place).total_uncompressed_size)
