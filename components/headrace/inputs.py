@@ -55,11 +55,16 @@ def required(options: Options, *names: str) -> None:
 
 def open_listing(options: Options) -> Manifest:
     """The files of the dataset or mixture that the options name, before any of them is opened."""
+    return listed(open_sources(options))
+
+
+def open_sources(options: Options) -> list[tuple[Source, str, int]]:
+    """The dataset or the sources of the mixture that the options name, each with its text column and weight."""
     dataset = options.dataset
     if dataset.dataset_mixture is not None:
         if dataset.dataset_name:
             raise InputError("--dataset_name and --dataset_mixture are both given", "leave out one of them")
-        return listed([_source_of(dataset, entry) for entry in _entries(dataset.dataset_mixture)])
+        return [_source_of(dataset, entry) for entry in _entries(dataset.dataset_mixture)]
     required(options, "dataset_name")
     source = resolve(
         str(dataset.dataset_name),
@@ -67,7 +72,7 @@ def open_listing(options: Options) -> Manifest:
         revision=dataset.dataset_revision,
         split=dataset.dataset_train_split,
     )
-    return listed([(source, dataset.dataset_text_field, 1)])
+    return [(source, dataset.dataset_text_field, 1)]
 
 
 _ENTRY = {"name": str, "weight": int, "config": str, "revision": str, "split": str, "text_field": str}

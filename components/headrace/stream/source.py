@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,22 +17,11 @@ from typing import Any
 from headrace.errors import HeadraceError, InputError
 from headrace.stream.addresses import refuse_secrets
 from headrace.stream.files import etag_of, is_remote, open_file, tail_etag
+from headrace.stream.folder import FORMATS, MAGIC, LeftOut, check_links, check_plain, left_out
 from headrace.stream.retry import chain, connection_error
 
 log = logging.getLogger(__name__)
 
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".parquet": ("parquet", {}),
-    ".jsonl": ("json", {}),
-    ".json": ("json", {}),
-    ".ndjson": ("json", {}),
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
-    ".txt": ("text", {}),
-    ".arrow": ("arrow", {}),
-    ".xml": ("xml", {}),
-}
-"""Endings of files, and the reader of `datasets` for them with its options; the first four are read here."""
 LOOKERS = 16
 """Files looked at together, where their store does not name what they hold."""
 WAITS_S = (1.0, 4.0)
@@ -51,7 +42,8 @@ class SourceFile:
 class Source:
     """A dataset's files in the order of their paths. revision: the pinned commit of a Hub dataset, else empty.
 
-    format: the reader of `datasets` for such files, and the options it takes.
+    format: the reader of `datasets` for such files, and the options it takes. left_out: what a folder on this machine
+    has beside the files of its splits.
     """
 
     name: str
@@ -61,6 +53,7 @@ class Source:
     files: tuple[SourceFile, ...]
     format: str = "parquet"
     options: tuple[tuple[str, Any], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -76,10 +69,13 @@ def resolve(name: str, *, config: str | None = None, revision: str | None = None
     file, folder = _here(name)
     if "://" in name and not name.startswith("hf://datasets/"):
         found = _uris(name, split)
-    elif file or any(c in name for c in "*?["):
+    elif file or (not folder and any(c in name for c in MAGIC)):
+        found = _uris(str(Path(name).absolute()), split, shown=name)
+    elif folder and any(c in str(Path(name).absolute()) for c in MAGIC):  # `datasets` would take it for a glob
+        check_plain(Path(name))
         found = _uris(str(Path(name).absolute()), split, shown=name)
     elif folder:
-        _check_links(Path(name))
+        check_links(Path(name))
         found = _built(str(Path(name).absolute()), config, None, split)
     elif name.startswith(("/", "./", "../", "~")) or name.endswith(".parquet") or _misspelt(name):
         raise InputError(
@@ -99,7 +95,7 @@ def resolve(name: str, *, config: str | None = None, revision: str | None = None
             "check --dataset_name and --dataset_train_split",
         )
     files = tuple(sorted(found.files, key=lambda f: f.path))
-    return Source(name, found.config, split, found.revision, files, found.format, found.options)
+    return Source(name, found.config, split, found.revision, files, found.format, found.options, found.left_out)
 
 
 def _here(name: str) -> tuple[bool, bool]:
@@ -108,15 +104,6 @@ def _here(name: str) -> tuple[bool, bool]:
         return Path(name).is_file(), Path(name).is_dir()
     except OSError as error:
         raise unreachable(name, error) from error
-
-
-def _check_links(folder: Path) -> None:
-    """InputError for a link to nothing that is named like data: resolvers pass over it without a word."""
-    for path in folder.rglob("*"):
-        if path.is_symlink() and not path.exists() and set(path.suffixes) & {*FORMATS, ".gz", ".zst"}:
-            raise InputError(
-                f"{path} links to {path.readlink()}, where there is nothing", "mend the link, or remove it"
-            )
 
 
 def _beside(name: str) -> list[str]:
@@ -137,6 +124,7 @@ class _Found:
     files: tuple[SourceFile, ...]
     format: str = "parquet"
     options: tuple[tuple[str, Any], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def _built(name: str, config: str | None, revision: str | None, split: str) -> _Found:
@@ -164,7 +152,14 @@ def _built(name: str, config: str | None, revision: str | None, split: str) -> _
         commit = uris[0].split("@", 1)[1].split("/", 1)[0] if uris and "@" in uris[0] else ""
         prefix = uris[0].split("@", 1)[0] + "@" + commit + "/" if commit else ""
         return _Found(label, commit, _files(uris, prefix), *how)
-    return _Found(label, "", _files(uris, str(Path(name)) + "/"), *how)
+    # A folder's own description may name several configurations: the files of one are not missing in another.
+    beside = () if label or len(builder.builder_configs) > 1 else _beside_those(name, splits)
+    return _Found(label, "", _files(uris, str(Path(name)) + "/"), *how, beside)
+
+
+def _beside_those(folder: str, splits: Mapping[str, Iterable[Any]]) -> tuple[LeftOut, ...]:
+    taken = {str(u).removeprefix(folder + "/") for found in splits.values() for u in found}
+    return left_out(Path(folder), taken)
 
 
 def _options(config: Any) -> tuple[tuple[str, Any], ...]:
@@ -243,37 +238,48 @@ def _uris(name: str, split: str, shown: str = "") -> _Found:
     from datasets.data_files import DataFilesDict, get_data_patterns, sanitize_patterns
 
     shown = shown or name
+    beside: tuple[LeftOut, ...] = ()
     try:
         fs, path = fsspec.core.url_to_fs(name)
-        if any(c in path for c in "*?["):
+        # Some servers on the web have a page for every name.
+        exists = not ("*" in path and path.startswith("http")) and any(c in path for c in MAGIC) and fs.exists(path)
+        if any(c in path for c in MAGIC) and not exists:
             uris = [fs.unstrip_protocol(p) for p in fs.glob(path)]
-            fixed = path[: min(path.index(c) for c in "*?[" if c in path)]
+            fixed = path[: min(path.index(c) for c in MAGIC if c in path)]
             prefix = fs.unstrip_protocol(fixed.rpartition("/")[0])
         elif fs.info(path)["type"] != "directory":
             uris, prefix = [name], name.rpartition("/")[0]
         else:
-            patterns: Any = sanitize_patterns(get_data_patterns(name.rstrip("/")))
+            base = glob.escape(name.rstrip("/"))
+            patterns: Any = sanitize_patterns(get_data_patterns(base))
             found: Mapping[str, Sequence[str]] = DataFilesDict.from_patterns(
-                patterns, base_path=name.rstrip("/"), allowed_extensions=[*FORMATS, ".gz", ".zst"]
+                patterns, base_path=base, allowed_extensions=[*FORMATS, ".gz", ".zst"]
             )
             splits = {str(k): [str(u) for u in v] for k, v in found.items()}
             if split not in splits:
                 raise InputError(f"{shown} has no split {split!r}{nearest(split, splits)}", "set --dataset_train_split")
             uris, prefix = splits[split], name.rstrip("/")
+            beside = _beside_those(name, splits) if shown != name else ()
         if not uris:
             raise FileNotFoundError(shown)
-        return _Found("", "", _files(uris, prefix + "/"), *_format(shown, uris))
+        return _Found("", "", _files(uris, prefix + "/"), *_format(shown, uris), beside)
     except InputError:
         raise
     except Exception as error:
         raise unreachable(shown, error) from error
 
 
+def _named(uri: str) -> str:
+    """The name of a file, on the web without a query. A compressed one is told by its address, so its query stays."""
+    bare = re.split("[?#]", uri)[0] if uri.startswith(("http://", "https://")) else uri
+    return (uri if bare.endswith((".gz", ".zst")) else bare).rpartition("/")[2]
+
+
 def _format(name: str, uris: Sequence[str]) -> tuple[str, tuple[tuple[str, Any], ...]]:
     """The one format of some files and the options of its reader, by their endings; InputError where they differ."""
     found: dict[tuple[str, tuple[tuple[str, Any], ...]], str] = {}
     for uri in uris:
-        shown = uri.rpartition("/")[2]
+        shown = _named(uri)
         plain = shown.lower().removesuffix(".gz").removesuffix(".zst")
         ending = Path(plain).suffix
         if ending not in FORMATS:

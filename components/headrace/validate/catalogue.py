@@ -170,6 +170,12 @@ CODES: dict[str, Rule] = {
         "files can only be read from the beginning: compressed lines, CSV, plain text",
         "write Parquet or plain lines",
     ),
+    "files-left-out": Rule(
+        "info",
+        "a folder on this machine has data files that are not read: of another format, of no split by their name, or "
+        "with an ending that is not in small letters",
+        "name all files by a glob, or rename them",
+    ),
     "read-amplification": Rule(
         "info",
         "over 2 bytes are fetched, at most, for a byte of text that is trained",

@@ -14,10 +14,11 @@ from headrace.stream.documents import Reader
 from headrace.stream.duplicates import Duplicates
 from headrace.stream.feed import Choice
 from headrace.stream.filters import columns_of
+from headrace.stream.folder import LeftOut
 from headrace.stream.heldout import HeldOut
 from headrace.stream.manifest import Manifest
 from headrace.stream.plan import Plan
-from headrace.stream.survey import Survey
+from headrace.stream.survey import Survey, listed
 from headrace.stream.tokenizer import Encoder, ModelLimits
 from headrace.validate.columns import Columns, describable
 from headrace.validate.counting import TokenCounter
@@ -47,10 +48,12 @@ class Measured:
 class Looked:
     """What validation saw. scanned: the manifest that `found` numbers files by; manifest: of the sound files only.
 
-    plan: None where there is no row to plan for.
+    plan: None where there is no row to plan for. left_out: files beside the data, with the reason, where a folder was
+    listed.
     """
 
     survey: Survey
+    left_out: tuple[LeftOut, ...]
     scanned: Manifest
     manifest: Manifest
     found: Scan
@@ -77,7 +80,7 @@ def look(options: Options, progress: Progress) -> Looked:
     modelled = options.model.model_name_or_path is not None
     limits = inputs.open_limits(options) if modelled else ModelLimits("", encoder.size, None)
     block = inputs.block_size(options, limits)
-    survey = _survey(options, progress)
+    survey, beside = _survey(options, progress)
     manifest = inputs.first_rows(options, survey.manifest)
     damaged: list[Unreadable] = []
     reader, heldout = _heldout(options, manifest, damaged, progress)
@@ -101,18 +104,21 @@ def look(options: Options, progress: Progress) -> Looked:
         workers=int(training_value(options, "dataloader_num_workers")),
     )  # fmt: skip
     return Looked(
-        survey=survey, scanned=manifest, manifest=reader.manifest, found=found, measured=measured, encoder=encoder,
-        limits=limits, heldout=heldout, heldout_tokens=_tokens(encoder, heldout), plan=plan, rates=speed,
+        survey=survey, left_out=beside, scanned=manifest, manifest=reader.manifest, found=found, measured=measured,
+        encoder=encoder, limits=limits, heldout=heldout, heldout_tokens=_tokens(encoder, heldout), plan=plan,
+        rates=speed,
         reading=reading(plan, reader.shards, found, world_size) if plan else None,
         duplicates=choice.duplicates if choice else None,
     )  # fmt: skip
 
 
-def _survey(options: Options, progress: Progress) -> Survey:
+def _survey(options: Options, progress: Progress) -> tuple[Survey, tuple[LeftOut, ...]]:
     if options.dataset.manifest or options.dataset.tokenized_dataset_load_dir:
         manifest = inputs.open_manifest(options, progress)
-        return Survey(manifest, ()) if manifest.known else inputs.survey(options, manifest, progress)
-    return inputs.survey(options, inputs.open_listing(options), progress)
+        return (Survey(manifest, ()) if manifest.known else inputs.survey(options, manifest, progress)), ()
+    sources = inputs.open_sources(options)
+    beside = tuple(found for source, _, _ in sources for found in source.left_out)
+    return inputs.survey(options, listed(sources), progress), beside
 
 
 def _scan(

@@ -74,6 +74,7 @@ def _findings(options: Options, looked: Looked, numbers: dict[str, Any], limits:
         *tokens.epoch(numbers, plan),
         *files.units(manifest, plan, looked.reading),
         *files.compression(manifest),
+        *files.beside(looked.left_out),
         *files.amplification(looked.reading),
         *files.budget(manifest, found),
     ]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from headrace.artifacts.report_format import count, significant, size
+from headrace.stream.folder import LeftOut
 from headrace.stream.jsonl import COMPRESSED
 from headrace.stream.manifest import Manifest
 from headrace.stream.plan import Plan
@@ -157,6 +158,21 @@ def compression(manifest: Manifest) -> Iterator[Finding]:
             evidence={"files": len(whole), "largest_bytes": max(s for _, s in whole), "examples": names[:FILES_NAMED]},
             consequence="Each is one unit of the order, and a resume reads it again up to where it stood.",
             remedy="Write Parquet, or JSON lines that are not compressed, where files are large.",
+        )
+
+
+def beside(left_out: Sequence[LeftOut]) -> Iterator[Finding]:
+    """A note on files that are data by their names and are not read."""
+    if left_out:
+        named = [f"{found.path}: {found.why}" for found in left_out]
+        yield Finding(
+            code="files-left-out",
+            severity="info",
+            message=f"{things(len(named), 'file')} beside the data {'is' if len(named) == 1 else 'are'} not read: "
+            f"{some([f'{found.path} ({found.why})' for found in left_out])}.",
+            evidence={"files": len(named), "examples": named[:FILES_NAMED]},
+            consequence="Training does not see them either.",
+            remedy="Where they are meant, name all files by a glob, or give them the ending and format of the others.",
         )
 
 
