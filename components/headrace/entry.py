@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -19,6 +20,8 @@ from headrace.images import check_running
 from headrace.inputs import required
 from headrace.options import Options, parse_arguments, parse_mapping
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write says when there is no room for it: on the disk, for this account, or in a file."""
 Work = Callable[[Options, Path], Mapping[str, Any]]
 """A step: options and output folder in, facts for `outcome.json` out; HeadraceError when it cannot."""
 
@@ -49,11 +52,18 @@ def run_command(
         print("headrace: stopped by the keyboard", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return explain(_full(error), debug=debug)
         # Every line of a bug's traceback is wanted; of a user's mistake, none.
         traceback.print_exc()
         print(f"headrace: error: {type(error).__name__}: {error}", file=sys.stderr)
         return EXIT_FAILURE
     return EXIT_DONE
+
+
+def _full(error: OSError) -> HeadraceError:
+    where = f" {error.filename}" if error.filename else ""
+    return HeadraceError(f"cannot write{where}: {os.strerror(error.errno or 0)}", "make room, then run the same again")
 
 
 def run_component(work: Work, options: Options, output_dir: Path) -> dict[str, Any]:
@@ -112,8 +122,14 @@ def ready(output_dir: Path) -> None:
 
 
 def _leave(output_dir: Path, code: int, error: str, remedy: str, **facts: Any) -> None:
-    if int(os.environ.get("RANK", "0")) == 0:  # one rank speaks for a step
+    if int(os.environ.get("RANK", "0")) != 0:  # one rank speaks for a step
+        return
+    try:
         write_outcome(output_dir, code, error, remedy, **facts)
+    except OSError as failed:
+        if code == EXIT_DONE:
+            raise
+        print(f"headrace: cannot leave outcome.json in {output_dir}: {failed.strerror}", file=sys.stderr)
 
 
 def leave(code: int) -> NoReturn:

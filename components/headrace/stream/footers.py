@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,8 @@ class Footers:
 
     The file is named by the listing with the sizes and etags of its files, and by the columns that were asked for, so
     that a source that changed finds nothing. Kept are only files that are named by their content: Parquet, and others
-    of which the store tells more than the last bytes. A folder that cannot be written is told of, and nothing is kept.
+    of which the store tells more than the last bytes. A folder that cannot be written, or cannot any more, is told of
+    once, and nothing more is kept.
     """
 
     def __init__(self, folder: Path | None, manifest: Manifest, columns: Sequence[str]) -> None:
@@ -53,7 +55,7 @@ class Footers:
             self._out = path.open("ab")
             self._out.truncate(whole)  # a line that was cut when the process was killed
         except OSError as error:
-            log.warning("footers are not kept: %s (--manifest_cache names another folder, or none)", error)
+            self._give_up(error)
         if self.known:
             log.info("%d of %d footers were read before: %s", len(self.known), len(manifest.files), path)
 
@@ -79,10 +81,21 @@ class Footers:
         if self._out is None or not by_content:
             return
         groups = found.row_groups.table.tolist()
-        self._out.write(json.dumps([number, found.digest, groups], separators=(",", ":")).encode() + b"\n")
-        if time.monotonic() - self._flushed > FLUSHED_S:
-            self._out.flush()
-            self._flushed = time.monotonic()
+        try:
+            self._out.write(json.dumps([number, found.digest, groups], separators=(",", ":")).encode() + b"\n")
+            if time.monotonic() - self._flushed > FLUSHED_S:
+                self._out.flush()
+                self._flushed = time.monotonic()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Say why nothing more is kept; what was written whole is found again."""
+        log.warning("footers are not kept: %s (--manifest_cache names another folder, or none)", error)
+        out, self._out = self._out, None
+        if out is not None:
+            with suppress(OSError):  # it tries once more to write what is left
+                out.close()
 
     def __enter__(self) -> Footers:
         return self
@@ -91,7 +104,10 @@ class Footers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._out is not None:
-            self._out.close()
+            try:
+                self._out.close()
+            except OSError as failed:
+                self._give_up(failed)
 
 
 def default_folder() -> Path | None:

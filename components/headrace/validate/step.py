@@ -23,6 +23,7 @@ MANIFEST, HELDOUT, DUPLICATES = "manifest.json", "heldout.parquet", "duplicates.
 def run(options: Options, output_dir: Path) -> dict[str, Any]:
     """Validate and write every file; facts for `outcome.json`. Refused for a no-go, after everything is written."""
     thresholds = Thresholds.parse(options.validate.validate_thresholds)
+    remove_earlier(options, output_dir)
     with Bars(output_dir) as bars:
         looked = look(options, bars)
     report = reports.make(options, looked, thresholds)
@@ -42,12 +43,23 @@ def run(options: Options, output_dir: Path) -> dict[str, Any]:
     }
 
 
+def remove_earlier(options: Options, output_dir: Path) -> None:
+    """Take away what an earlier validation left: should this one fail, it must not be taken for this one's answer.
+
+    What this one reads itself (--manifest, --heldout, --duplicates) stays.
+    """
+    dataset = options.dataset
+    read = {Path(named).resolve() for named in (dataset.manifest, dataset.heldout, dataset.duplicates) if named}
+    for name in (REPORT, REPORT_MD, REPORT_HTML, MANIFEST, HELDOUT, DUPLICATES):
+        if (output_dir / name).resolve() not in read:
+            (output_dir / name).unlink(missing_ok=True)
+
+
 def write(output_dir: Path, report: dict[str, Any], looked: Looked) -> list[tuple[str, str]]:
     """Write every file of a validation; what each is and where it lies."""
     title = f"Validation of {report['dataset']['name']}"
     write_json(output_dir / MANIFEST, looked.manifest.to_json())
-    # What an earlier validation left must not be taken for this one's.
-    for name in (HELDOUT, DUPLICATES):
+    for name in (HELDOUT, DUPLICATES):  # what was read from here is written anew, or no longer true
         (output_dir / name).unlink(missing_ok=True)
     written = [("manifest", MANIFEST)]
     if looked.heldout is not None:
