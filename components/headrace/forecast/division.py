@@ -41,6 +41,10 @@ def divide(*, global_batch: int, lanes: int, ranks: int, micro_batch: int) -> Di
             f"a rank has {most} samples a step",
             f"use {most} or less, or a larger --global_batch_size",
         )
+    return _divided(most, global_batch=global_batch, lanes=lanes, ranks=ranks, micro_batch=micro_batch)
+
+
+def _divided(most: int, *, global_batch: int, lanes: int, ranks: int, micro_batch: int) -> Division:
     accumulation = -(-most // micro_batch)
     return Division(
         ranks=ranks, global_batch=global_batch, lanes=lanes, micro_batch=micro_batch, accumulation=accumulation,
@@ -51,7 +55,8 @@ def divide(*, global_batch: int, lanes: int, ranks: int, micro_batch: int) -> Di
 def recommend(*, global_batch: int, lanes: int, ranks: int, fits: Callable[[Division], bool]) -> Division | None:
     """The largest micro-batch that fits among those with the least filler; None when not even one row fits."""
     most = share(global_batch=global_batch, lanes=lanes, ranks=ranks)
-    found = [divide(global_batch=global_batch, lanes=lanes, ranks=ranks, micro_batch=b) for b in _candidates(most)]
+    how = {"global_batch": global_batch, "lanes": lanes, "ranks": ranks}
+    found = [_divided(most, **how, micro_batch=b) for b in _candidates(most)]
     fitting = [d for d in found if fits(d)]
     return max(fitting, key=lambda d: (d.efficiency, d.micro_batch)) if fitting else None
 
