@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headrace.stream.manifest import Manifest, ManifestFile, Part, RowGroup, RowGroups
 from headrace.validate import signs
 from headrace.validate.checks.files import units
-from headrace.validate.estimates import distribution, whole_tokens
+from headrace.validate.estimates import distribution, per_byte, per_document, student, whole_tokens
 from headrace.validate.findings import Finding, Severity, Thresholds, verdict
 from headrace.validate.sample import spread
 from headrace.validate.scan import GroupSums, Scan
@@ -142,19 +142,96 @@ def test_whole_tokens_follow_the_bytes() -> None:
     assert whole_tokens(source, scan_of()) == (0, None)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+Truth = tuple[float, float, float]
+
+
+def sampled(
+    generator: np.random.Generator, groups: int, chosen: int, looked: int, rows: int = 100
+) -> tuple[Manifest, Scan, Truth]:
+    """A dataset of row groups that differ, a sample of it, and what is true of the whole."""
+    sizes = generator.integers(50, 350, (groups, rows))
+    density = generator.normal(0.25, 0.03, (groups, 1)) + generator.normal(0, 0.05, (groups, rows))
+    tokens = np.maximum(1, sizes * density).astype(int)
+    file = ManifestFile("f", "f", 1, "", "", RowGroups([RowGroup(rows, int(s)) for s in sizes.sum(1)]))
+    found = Scan(complete=False)
+    places = [(g, np.arange(looked) * rows // looked) for g in generator.choice(groups, chosen, replace=False)]
+    found.groups = [
+        GroupSums(
+            rows=rows, looked=looked, text_bytes=int(sizes[g].sum()), documents=looked,
+            tokens=int(tokens[g, at].sum() + looked),
+        )
+        for g, at in places
+    ]  # fmt: skip
+    found.rows = chosen * looked
+    found.tokens = np.concatenate([tokens[g, at] for g, at in places])
+    found.sizes = np.concatenate([sizes[g, at] for g, at in places])
+    whole = float(tokens.sum() + tokens.size), float(tokens.mean()), float(tokens.sum() / sizes.sum())
+    return Manifest((Part(name="d", files=(file,)),)), found, whole
+
+
+MEASURES = (whole_tokens, per_document, per_byte)
+
+
+@pytest.mark.parametrize(
+    ("groups", "chosen", "looked"),
+    [(200, 40, 10), (200, 40, 100), (200, 5, 50), (64, 64, 10), (1, 1, 40), (4, 4, 20)],
+    ids=["clusters", "whole-clusters", "few-clusters", "all-clusters", "one-group", "few-groups"],
+)
+def test_intervals_cover_the_truth_about_as_often_as_they_say(groups: int, chosen: int, looked: int) -> None:
     generator = np.random.default_rng(3)
-    hits, rounds = 0, 300
+    hits, rounds = np.zeros(3), 400
     for _ in range(rounds):
-        sizes = generator.integers(5_000, 20_000, 200)
-        tokens = (sizes * generator.normal(0.25, 0.05, 200)).astype(int)
-        file = ManifestFile("f", "f", 1, "", "", RowGroups([RowGroup(100, int(s)) for s in sizes]))
-        source = Manifest((Part(name="d", files=(file,)),))
-        chosen = generator.choice(200, 40, replace=False)
-        _, interval = whole_tokens(source, scan_of(*((100, 100, int(sizes[i]), int(tokens[i])) for i in chosen)))
-        assert interval is not None
-        hits += interval[0] <= tokens.sum() <= interval[1]
-    assert 0.88 < hits / rounds <= 1
+        source, found, truth = sampled(generator, groups, chosen, looked)
+        for i, (measure, true) in enumerate(zip(MEASURES, truth, strict=True)):
+            value, interval = measure(source, found)
+            assert value is not None and interval is not None and interval[0] <= value <= interval[1]
+            hits[i] += interval[0] <= true <= interval[1]
+    assert (hits / rounds > 0.91).all() and (hits / rounds < 0.995).all(), hits / rounds
+
+
+def test_intervals_shrink_with_the_root_of_what_is_looked_at() -> None:
+    generator = np.random.default_rng(4)
+    widths: dict[int, list[list[float]]] = {16: [], 256: []}
+    for n, found_widths in widths.items():
+        for _ in range(30):
+            source, found, _ = sampled(generator, 4_000, n, 10, rows=20)
+            answers = [m(source, found) for m in MEASURES]
+            found_widths.append([(i[1] - i[0]) / v for v, i in answers if v and i])
+    ratio = np.mean(widths[16], 0) / np.mean(widths[256], 0)
+    assert np.allclose(ratio, 4.3, rtol=0.12), ratio  # the root of 16, and Student's t of 15 is 1.09 of the normal's
+
+
+def test_intervals_of_everything_are_points() -> None:
+    source, found, (_, document, byte) = sampled(np.random.default_rng(5), 3, 3, 100)
+    found.complete = True
+    assert per_document(source, found) == (document, [document, document])
+    assert per_byte(source, found) == (byte, [byte, byte])
+
+
+def test_nothing_looked_at_has_no_interval() -> None:
+    source = manifest([100] * 3)
+    assert per_document(source, Scan(complete=False)) == per_byte(source, Scan(complete=False)) == (None, None)
+    one = Scan(complete=False)
+    one.groups, one.rows = [GroupSums(rows=100, looked=1, text_bytes=100, documents=1, tokens=6)], 1
+    one.tokens, one.sizes = np.array([5]), np.array([20])
+    assert per_document(source, one) == (5.0, None) and whole_tokens(source, one)[1] is None
+
+
+def test_documents_without_a_token_do_not_shift_the_row_groups() -> None:
+    """The tokens a byte are the same in each row group, and so there is nothing that differs between them."""
+    found = Scan(complete=False)
+    found.groups = [
+        GroupSums(rows=100, looked=9, text_bytes=100, documents=n, tokens=n * 11) for n in (2, 0, 3, 1)
+    ]  # fmt: skip
+    found.rows, found.tokens = 36, np.array([10, 0, 10, 10, 0, 10, 10, 10, 0])
+    found.sizes = np.where(found.tokens > 0, 40, 0)
+    value, interval = per_byte(manifest([100] * 9), found)
+    assert value == 0.25 and interval is not None and interval == pytest.approx([0.25, 0.25])
+
+
+def test_students_t() -> None:
+    table = {2: 4.303, 3: 3.182, 5: 2.571, 10: 2.228, 30: 2.042, 1000: 1.962}
+    assert [student(n) for n in table] == pytest.approx(list(table.values()), rel=0.05)
 
 
 def test_distribution() -> None:
@@ -173,7 +250,8 @@ def test_markdown_shows_names_as_they_are() -> None:
         "dataset": {"name": "a*b", "config": "", "split": "train", "revision": "", "files": 1, "row_groups": 1}
         | {"rows": 1, "text_bytes": 5},
         "facts": looked | dict.fromkeys(("nulls", "blanks", "duplicates", "damaged"), 0),
-        "estimates": {"exact": True, "tokens": 1, "tokens_interval": None, "documents": 1, "tokens_per_byte": None},
+        "estimates": {"exact": True, "tokens": 1, "tokens_interval": None, "documents": 1}
+        | dict.fromkeys(f"tokens_per_{of}{what}" for of in ("byte", "document") for what in ("", "_interval")),
         "findings": [Finding(code="c", severity="info", message="see <b>x</b>", evidence={"n": 1}).to_json()],
     }
     text = markdown(report, "T")

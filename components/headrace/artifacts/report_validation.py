@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from headrace.artifacts import report_charts as charts
@@ -104,7 +104,10 @@ def _tiles(validation: Mapping[str, Any]) -> list[dict[str, Any]]:
         ),
         tile(
             "Tokens a byte", show.significant(estimates.get("tokens_per_byte")),
-            notes=[_bytes_per_token(estimates.get("tokens_per_byte"))],
+            notes=[
+                _range(estimates.get("tokens_per_byte_interval"), show.significant),
+                _bytes_per_token(estimates.get("tokens_per_byte")),
+            ],
         ),
         tile(
             "Blocks", show.headline(estimates.get("blocks")),
@@ -116,10 +119,10 @@ def _tiles(validation: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [t for t in found if t["value"] != show.DASH]
 
 
-def _range(bounds: object) -> str:
+def _range(bounds: object, said: Callable[[object], str] = show.short) -> str:
     if not isinstance(bounds, list | tuple) or len(bounds) != 2 or bounds[0] == bounds[1]:
         return ""
-    return f"95 % interval {show.short(bounds[0])} – {show.short(bounds[1])}"
+    return f"95 % interval {said(bounds[0])} – {said(bounds[1])}"
 
 
 def _bytes_per_token(tokens_per_byte: object) -> str:
@@ -210,7 +213,11 @@ def _facts(validation: Mapping[str, Any]) -> list[dict[str, Any]]:
         row("Tokenizer", tokenizer.get("name")),
         row("Unknown tokens", show.count(facts.get("unknown_tokens"))),
         row("Vocabulary used", _of(facts.get("vocabulary_used"), tokenizer.get("size"))),
-        row("Tokens a document", show.significant(estimates.get("tokens_per_document"))),
+        row(
+            "Tokens a document",
+            show.significant(estimates.get("tokens_per_document")),
+            note=_range(estimates.get("tokens_per_document_interval"), show.significant),
+        ),
         row("Longest document", f"{show.count(facts.get('longest_tokens'))} tokens" if facts.get("tokens") else ""),
         row("Tokens a block", show.count(plan.get("block"))),
         row("Lanes", show.count(plan.get("lanes"))),

@@ -204,9 +204,10 @@ FIELDS: dict[str, tuple[str, str]] = {
               "blanks, duplicates, wasted_share, damaged, control_rows, replacement_rows, mojibake_rows, tokens, "
               "longest_tokens, percentiles of document_tokens, document_bytes and tokens_per_byte, vocabulary_used, "
               "unknown_tokens, byte_tokens (null where the tokenizer has none), private (matches by kind), overlap"),
-    "estimates": ("object", "of the whole dataset: exact, tokens and tokens_interval (95 %), documents, "
-                  "tokens_per_document, tokens_per_byte, heldout_tokens, train_tokens, and with a plan block, blocks, "
-                  "global_batch, steps_per_epoch"),
+    "estimates": ("object", "of the whole dataset: exact, tokens, documents, tokens_per_document and tokens_per_byte "
+                  "(both without end-of-text tokens), tokens_interval, tokens_per_document_interval and "
+                  "tokens_per_byte_interval (95 %; points where every row was read, null for one document), "
+                  "heldout_tokens, train_tokens, and with a plan block, blocks, global_batch, steps_per_epoch"),
     "reading": ("object or null", "what reading by the plan costs a rank: lanes, lanes_per_rank, openings, "
                 "spilled_row_groups, spilled_bytes, memory_bytes, largest_bytes, stored_per_text_byte, "
                 "fetched_per_text_byte (all at most), and sample_amplification of the sample itself"),
@@ -214,8 +215,8 @@ FIELDS: dict[str, tuple[str, str]] = {
                  "read_tokens_per_s and read_bytes_per_s of one reader, encoded_tokens_per_s of one core, readers, "
                  "encoders, encoder, rank_tokens_per_s, slower; null where too little was measured"),
     "columns": ("object", "other columns by name: rows, nulls, kind; of a category values ([value, rows], the 12 "
-                "commonest of those that are codes), different (values), hidden (values that are no codes), other (rows"
-                " of values that are not listed); of a number least, p5, p50, p95, most, edges, counts"),
+                "commonest that are codes), different (values), hidden (values that are no codes), other (rows of "
+                "values that are not listed); of a number least, p5, p50, p95, most, edges, counts"),
     "histograms": ("object", "document_tokens and tokens_per_byte: edges, counts, median"),
 }  # fmt: skip
 """Type and meaning of what stands in `report.json`."""

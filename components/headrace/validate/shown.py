@@ -13,7 +13,7 @@ MOST_DIGITS = 6
 LARGEST_CODE = 10**MOST_DIGITS
 NAMES_SHOWN = 20
 _CODE = re.compile(r"(?:[A-Za-z0-9_+/-]|(?<=\d)\.(?=\d))*")
-_NAME = re.compile(r"[^\W\d][\w./-]*")
+_NAME = re.compile(r"[^\s@$\\]+")
 _CAPITALISED = re.compile(r"(?!(?:True|False)$)[A-Z][a-z]")
 _RUNS = re.compile(r"[A-Za-z0-9]+")
 _MIXED_RUN = 6
@@ -43,6 +43,7 @@ def is_name(name: str) -> bool:
     return (
         len(name) <= NAME_CHARACTERS
         and _NAME.fullmatch(name) is not None
+        and name.isprintable()
         and sum(map(str.isdigit, name)) <= MOST_DIGITS
         and not kinds(name)
     )

@@ -27,8 +27,9 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("looked at", "every row" if looked["complete"] else f"{show.count(looked['rows'])} rows, a sample"),
         ("documents", _about(show.count(estimates["documents"]), estimates)),
         ("tokens", _about(show.count(estimates["tokens"]), estimates) + _interval(estimates)),
-        ("tokens a byte", show.significant(estimates["tokens_per_byte"])),
-        ("tokens a document", _spread(found["document_tokens"])),
+        ("tokens a byte", _mean(estimates, "tokens_per_byte")),
+        ("tokens a document", _mean(estimates, "tokens_per_document")),
+        ("document length", _spread(found["document_tokens"])),
         ("null, blank, copied", " / ".join(show.count(found[k]) for k in ("nulls", "blanks", "duplicates"))),
         ("damaged text", f"{show.count(found['damaged'])} rows"),
         ("held out", f"{show.count(heldout['documents'])} documents" if heldout else ""),
@@ -61,11 +62,20 @@ def _interval(estimates: Mapping[str, Any]) -> str:
     return f" (95 % interval {show.count(bounds[0])} – {show.count(bounds[1])})"
 
 
+def _mean(estimates: Mapping[str, Any], name: str) -> str:
+    value, bounds = show.significant(estimates[name]), estimates[f"{name}_interval"]
+    if estimates["exact"] or not bounds:
+        return value
+    low, high = (show.significant(b) for b in bounds)
+    return f"about {value} (95 % interval {low} – {high})"
+
+
 def _spread(values: Mapping[str, Any]) -> str:
     if not values:
         return ""
     return (
-        f"median {show.count(values['p50'])}, 95 % below {show.count(values['p95'])}, most {show.count(values['max'])}"
+        f"median {show.count(values['p50'])} tokens, 95 % below {show.count(values['p95'])}, "
+        f"most {show.count(values['max'])}"
     )
 
 
