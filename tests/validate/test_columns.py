@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 from collections.abc import Callable
 from datetime import date, datetime
@@ -11,13 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import zstandard
 
 from headrace.stream import jsonl, retry
 from headrace.stream.files import open_file
 from headrace.stream.manifest import Manifest
 from headrace.stream.source import resolve
 from headrace.stream.survey import listed, survey
-from headrace.validate import columns
+from headrace.validate import columns, offers
 from tests.validate.conftest import Result
 from tests.validate.traps import prose, write
 
@@ -86,7 +89,7 @@ def test_a_column_of_another_type_in_a_later_block_is_given_up(
     early: Any, late: Any, folder: Path, validate: Validate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonl, "BLOCK_BYTES", BLOCK)
-    monkeypatch.setattr(columns, "BLOCK_BYTES", BLOCK)
+    monkeypatch.setattr(offers, "BLOCK_BYTES", BLOCK)
     # Lines of 1 KiB, so that a block ends where the type changes.
     rows = [{"text": t, "date": early if i < 128 else late, "kept": "x"} for i, t in enumerate(prose(256))]
     texts = [json.dumps({**r, "text": r["text"][:300] + f" {i}"}) for i, r in enumerate(rows)]
@@ -160,10 +163,10 @@ def test_a_failing_read_of_the_first_file_is_tried_again(
             raise Unavailable("503 Service Unavailable")
         return open_file(*args, **how)
 
-    monkeypatch.setattr(columns, "open_file", flaky)
-    assert columns.describable(manifest, deadline_s=10) == ("kept",) and not failures
+    monkeypatch.setattr(offers, "open_file", flaky)
+    assert offers.describable(manifest, deadline_s=10) == ("kept",) and not failures
     failures += [1] * 10_000
-    assert columns.describable(manifest, deadline_s=0.05) == () and "no columns are described" in caplog.text
+    assert offers.describable(manifest, deadline_s=0.05) == () and "no columns are described" in caplog.text
 
 
 class Unavailable(Exception):
@@ -176,9 +179,9 @@ def test_a_first_file_that_is_gone_by_now_has_no_columns_to_describe(folder: Pat
     write(folder, 0, prose(40), kept=["x"] * 40)
     manifest = of(folder)
     (folder / "part-000.parquet").write_bytes(b"no longer what it was")
-    assert columns.describable(manifest) == ()
+    assert offers.describable(manifest) == ()
     (folder / "part-000.parquet").unlink()
-    assert columns.describable(manifest) == ()
+    assert offers.describable(manifest) == ()
 
 
 CODES = [
@@ -261,3 +264,79 @@ def test_of_many_columns_some_are_named(folder: Path, validate: Validate) -> Non
     (folder / "a.jsonl").write_text(json.dumps({f"feature_{i}": "x" for i in range(60)}) + "\n")
     evidence = validate(str(folder)).finding("missing-column")["evidence"]
     assert len(evidence["columns"]) == 20 and evidence["columns_not_shown"] == 40
+
+
+def test_likely_columns_come_first_and_then_the_smallest(folder: Path, validate: Validate) -> None:
+    constant: dict[str, Any] = {f"c{i:02}": ["x"] * 80 for i in range(14)}
+    write(
+        folder, 0, prose(80), **constant, language_score=[i / 80 for i in range(80)],
+        meta=[{"lang": "en", "source": {"dump": "CC-MAIN-2024-10"}, "tags": ["a"]}] * 80,
+    )  # fmt: skip
+    found = sound(validate(str(folder)))["columns"]
+    assert len(found) == offers.MOST_COLUMNS and {"language_score", "meta.lang"} <= set(found)
+
+
+def test_fields_of_objects_are_described(folder: Path, validate: Validate) -> None:
+    first = [{"language": "en", "n": i, "source": {"dump": "x1"}, "tags": ["a"]} for i in range(40)]
+    second = [None if i % 2 else {"language": "de", "n": i} for i in range(40)]
+    write(folder, 0, prose(40), metadata=first)
+    write(folder, 1, prose(40, 40), metadata=second)
+    found = sound(validate(str(folder)))["columns"]
+    assert set(found) == {"metadata.language", "metadata.n", "metadata.source.dump"}
+    assert found["metadata.language"]["values"] == [["en", 40], ["de", 20]]
+    assert found["metadata.language"]["nulls"] == 20 and found["metadata.n"]["rows"] == 80
+
+
+def test_an_object_that_is_keyed_by_data_is_not_described(folder: Path, validate: Validate) -> None:
+    write(
+        folder, 0, prose(40), mails=[{"a.b@example.org": 1, "votes": 2}] * 40,
+        many=[{f"u{i}": 1 for i in range(200)}] * 40,
+    )  # fmt: skip
+    result = validate(str(folder))
+    assert set(sound(result)["columns"]) == {"mails.votes"}
+    assert "example.org" not in "".join(p.read_text("utf-8") for p in result.folder.glob("report.*"))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "jsonl.zst", "csv", "tsv"])
+def test_columns_of_other_formats_are_described(ending: str, folder: Path, validate: Validate) -> None:
+    for number, language in enumerate(("en", "de")):
+        rows = [
+            {"text": t, "language": language, "score": i / 40, "id": f"{number}-{i}"}
+            for i, t in enumerate(prose(40, 40 * number))
+        ]
+        stored(folder / f"{number}.{ending}", rows)
+    found = sound(validate(str(folder)))["columns"]
+    assert set(found) == {"language", "score"} and sorted(found["language"]["values"]) == [["de", 40], ["en", 40]]
+    assert sum(found["score"]["counts"]) == 80
+
+
+def stored(path: Path, rows: list[dict[str, Any]]) -> None:
+    if path.suffix in (".csv", ".tsv"):
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="," if path.suffix == ".csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+        return
+    data = "".join(json.dumps(r) + "\n" for r in rows).encode()
+    compress = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}.get(path.suffix, bytes)
+    path.write_bytes(compress(data))
+
+
+@pytest.mark.parametrize("ending", ["jsonl.gz", "csv"])
+def test_columns_of_another_type_in_later_pieces_are_done_without(
+    ending: str, folder: Path, validate: Validate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, "BLOCK_BYTES", BLOCK)
+    monkeypatch.setattr(offers, "BLOCK_BYTES", BLOCK)
+    rows = [{"text": t, "n": i if i < 300 else SECRET, "kept": "x"} for i, t in enumerate(prose(600))]
+    stored(folder / f"a.{ending}", rows)
+    result = validate(str(folder))
+    sound(result)
+    assert SECRET not in result.err + "".join(p.read_text("utf-8") for p in result.folder.glob("report.*"))
+
+
+def test_large_compressed_lines_are_read_without_other_columns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(folder / "a.jsonl.gz", [{"text": "a b c", "language": "en"}] * 9)
+    assert offers.describable(of(folder)) == ("language",)
+    monkeypatch.setattr(offers, "WHOLE_BYTES", 10)
+    assert offers.describable(of(folder)) == ()

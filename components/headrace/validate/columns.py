@@ -2,124 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from headrace.errors import HeadraceError
-from headrace.stream.files import is_remote, open_file
-from headrace.stream.jsonl import BLOCK_BYTES, parse
-from headrace.stream.manifest import Manifest, ManifestFile, Part
-from headrace.stream.parquet import is_text
-from headrace.stream.retry import retrying
+from headrace.validate.offers import MOST_COLUMNS, describable, is_likely, kind, leaves
 from headrace.validate.profile import leaders
 from headrace.validate.seen import Seen
-from headrace.validate.shown import LARGEST_CODE, is_code, is_name, is_personal
+from headrace.validate.shown import LARGEST_CODE, is_code, is_personal
 
-log = logging.getLogger(__name__)
+__all__ = ["Column", "Columns", "describable", "described", "grouped", "largest_gap", "variation"]
 
-MOST_COLUMNS = 12
-SMALL_SHARE, SMALL_BYTES = 0.1, 256 << 10
-"""Columns are read while they are stored in so many bytes of a row group, or in this share of its text's."""
+MOST_LEAVES = 64
+"""Columns whose values are held, fields of objects counted one by one."""
 MOST_VALUES = 50
 """A column of text with more different values is no category; nor is one whose values hardly repeat."""
 REPEATS = 4
 SHOWN_VALUES = 12
 CODES = 0.75
 """A category of which a smaller share of values are codes shows none."""
-DEADLINE_S = 60.0
-"""Seconds that failing reads are tried for before no columns are described: nothing is trained on them."""
 BINS = 24
 LARGEST = 1e300
 """Numbers that are larger stand for "none", and differences of them are none."""
-
-
-def describable(manifest: Manifest, deadline_s: float = DEADLINE_S) -> tuple[str, ...]:
-    """Columns beside the text that are small and may be categories or numbers, by the first file with rows.
-
-    None where that file cannot be read any more: whoever needs it will say so.
-    """
-    for part in manifest.parts:
-        for file in part.files:
-            look = _look_at(file, part) if file.row_groups else None
-            if look is not None:
-                try:
-                    return retrying(look, f"columns of {file.uri}", deadline_s, remote=is_remote(file.uri))
-                except (HeadraceError, pa.ArrowException) as error:
-                    log.warning("no columns are described: %s of %s", type(error).__name__, file.path)
-                    return ()
-    return ()
-
-
-def _look_at(file: ManifestFile, part: Part) -> Callable[[], tuple[str, ...]] | None:
-    if part.format == "parquet":
-        return partial(_of_parquet, file, part.text_column)
-    if part.format == "json" and not file.uri.endswith((".gz", ".zst")):
-        return partial(_of_lines, file, part)
-    return None
-
-
-def _of_parquet(file: ManifestFile, text: str) -> tuple[str, ...]:
-    with open_file(file.uri, file.size) as raw, closing(pq.ParquetFile(raw, pre_buffer=False)) as parquet:
-        kinds_of = {f.name: f.type for f in parquet.schema_arrow}
-        group = max((parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)), key=_rows)
-        sizes = {}
-        for i in range(group.num_columns):
-            chunk = group.column(i)
-            sizes[chunk.path_in_schema] = chunk.total_compressed_size
-    left = max(SMALL_BYTES, int(SMALL_SHARE * sizes.get(text, 0)))
-    found: list[str] = []
-    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
-        left -= size
-        if left < 0 or len(found) == MOST_COLUMNS:
-            break
-        if name not in (text, "text") and name in kinds_of and is_name(name) and _kind(kinds_of[name]):
-            found.append(name)
-    return tuple(n for n in kinds_of if n in found)
-
-
-def _rows(group: Any) -> int:
-    return int(group.num_rows)
-
-
-def _of_lines(file: ManifestFile, part: Part) -> tuple[str, ...]:
-    import pyarrow.json as pj
-
-    with open_file(file.uri, file.size) as raw:
-        block = raw.read(BLOCK_BYTES)
-    block = block[: block.rfind(b"\n") + 1] or block
-    try:
-        schema = pj.read_json(
-            pa.BufferReader(block), read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
-        ).schema
-        names = [
-            f.name for f in schema if f.name not in (part.text_column, "text") and is_name(f.name) and _kind(f.type)
-        ]
-        parse(block, [part.text_column, *names])
-    except (
-        pa.ArrowInvalid,
-        ValueError,
-    ):  # columns of mixed types: nothing to describe, and nothing that training reads
-        return ()
-    return tuple(names[:MOST_COLUMNS])
-
-
-def _kind(of: pa.DataType) -> str:
-    """What values of an Arrow type are described as: text, flag or number; empty where they are none of these."""
-    if is_text(of):
-        return "text"
-    if pa.types.is_boolean(of):
-        return "flag"
-    return "number" if pa.types.is_integer(of) or pa.types.is_floating(of) else ""
 
 
 class Column:
@@ -142,12 +51,12 @@ class Column:
         self.nulls += values.null_count
         if self._given_up or values.null_count == len(values):
             return
-        kind = _kind(values.type)
-        if not kind or self._kind not in (None, kind):
+        found_kind = kind(values.type)
+        if not found_kind or self._kind not in (None, found_kind):
             self._give_up()
             return
-        self._kind = kind
-        if kind == "number":
+        self._kind = found_kind
+        if found_kind == "number":
             numbers = values.cast(pa.float64(), safe=False).drop_null().to_numpy()
             self.numbers.setdefault(file, []).append(numbers[np.abs(numbers) < LARGEST])
             return
@@ -173,24 +82,27 @@ class Column:
 
 
 class Columns:
-    """All columns that are described, from rows that were looked at."""
+    """All columns that are described, fields of objects among them, from rows that were looked at."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.columns = {name: Column() for name in names}
+        self._names = tuple(names)
+        self.columns: dict[str, Column] = {}
 
     def look(self, seen: Seen) -> None:
         """Take these rows into account; a file may lack a column."""
-        for name, column in self.columns.items():
+        for name in self._names:
             if name in seen.table.schema.names:
-                column.add(seen.file, seen.table.column(name))
+                for path, values in leaves(name, seen.table.column(name)):
+                    if path in self.columns or len(self.columns) < MOST_LEAVES:
+                        self.columns.setdefault(path, Column()).add(seen.file, values)
 
     def report(self) -> dict[str, Any]:
         """Each column that says something: shares of its commonest values, or percentiles and a histogram."""
-        found = {}
-        for name, column in self.columns.items():
-            if said := described(name, column):
-                found[name] = said
-        return found
+        found = {path: said for path, column in self.columns.items() if (said := described(path, column))}
+        mixed = {p for p in found for q in found if q.startswith(f"{p}.")}  # an object in some files, none in others
+        found = {p: said for p, said in found.items() if not any(p == m or p.startswith(f"{m}.") for m in mixed)}
+        first = sorted(found, key=lambda path: not is_likely(path))[:MOST_COLUMNS]
+        return {path: said for path, said in found.items() if path in first}
 
 
 def described(name: str, column: Column) -> dict[str, Any]:

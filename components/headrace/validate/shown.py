@@ -51,8 +51,12 @@ def is_name(name: str) -> bool:
 
 def is_personal(name: str) -> bool:
     """Whether a column is named as those are that say who somebody is, or how to reach them."""
-    found = {part.lower() for part in _PARTS.findall(name)}
-    return bool(found & _PERSONAL)
+    return not _PERSONAL.isdisjoint(words(name))
+
+
+def words(name: str) -> set[str]:
+    """The words that a name is made of, in small letters."""
+    return {part.lower() for part in _PARTS.findall(name)}
 
 
 def named(names: Collection[str]) -> tuple[list[str], int]:
