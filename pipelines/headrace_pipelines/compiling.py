@@ -15,6 +15,7 @@ from headrace import images
 from headrace.artifacts.storage import open_store
 from headrace.errors import EXIT_DONE, EXIT_FAILURE, InputError
 from headrace_pipelines.cluster import KFP, TARGETS, VERTEX, Cluster, default_cluster, read_cluster
+from headrace_pipelines.keeping import check_kept, check_store
 from headrace_pipelines.parameters import OwnFlags, flags, parameters, require
 
 SUFFIXES = {KFP: (".yaml", ".yml"), VERTEX: (".yaml", ".yml", ".json")}
@@ -64,8 +65,10 @@ def main(argv: Sequence[str]) -> int:
     chosen = parameters(values)
     cluster = read_cluster(own.cluster) if own.cluster else default_cluster()
     check_processes(values, cluster)
+    check_kept(values, cluster, own.target)
     if own.check:
         require(values)
+        check_store(values)
         return check(path, chosen, values, cluster, own.target)
     assert path is not None
     open_store(str(path.parent)).check_writable()

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from headrace import images
-from headrace_pipelines.cluster import default_cluster, read_cluster
+from headrace_pipelines.cluster import KFP, default_cluster, read_cluster
 from headrace_pipelines.compiling import check_parameters, check_processes, compile_package
 from headrace_pipelines.connection import Connection, connect
+from headrace_pipelines.keeping import check_kept, check_store
 from headrace_pipelines.parameters import flags, parameters, require
 from headrace_pipelines.runs import experiment, experiment_name, find_or_make, named, pages
 
@@ -72,6 +73,8 @@ def launch(args: argparse.Namespace, command: str, rest: Sequence[str], example:
     arguments = parameters(values)
     cluster = read_cluster(args.cluster) if args.cluster else default_cluster()
     check_processes(values, cluster)
+    check_kept(values, cluster, KFP)
+    check_store(values)
     with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
         package = Path(scratch) / "pipeline.yaml"
         compile_package(package, {}, cluster, num_nodes=values.get("num_nodes") or 1)

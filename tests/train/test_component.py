@@ -55,6 +55,19 @@ def test_kept_elsewhere_the_artifact_only_points_to_it(
     assert (fetched.folder / "model.safetensors").is_file() and str(fetched.folder).startswith(str(tmp_path / "kept"))
 
 
+@pytest.mark.parametrize("keep", ["output_root", "store"])
+def test_on_a_cluster_no_folder_of_the_pod_keeps_the_model(
+    keep: str, flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path
+) -> None:
+    """The parameter `pods` is what the pipeline gives on a cluster, and nowhere else."""
+    mounted = {"volumes": [{"claim": "runs", "path": str(tmp_path / "mounted")}]}
+    with pytest.raises(InputError, match="would be kept in .*own, and lost with it"):
+        call(flags, looked, tmp_path, pods=mounted, **{keep: str(tmp_path / "mounted" / ".." / "kept")})
+    assert not (tmp_path / "kept").exists()
+    made = call(flags, looked, tmp_path, pods=mounted, **{keep: str(tmp_path / "mounted" / "kept")})
+    assert made["model"].metadata["uri"].startswith(str(tmp_path / "mounted" / "kept"))
+
+
 def test_each_run_of_a_schedule_has_a_store_of_its_own(
     flags: dict[str, Any], looked: dict[str, dsl.Artifact], tmp_path: Path
 ) -> None:

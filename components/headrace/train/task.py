@@ -13,7 +13,7 @@ from typing import Any
 
 from headrace.artifacts.checkpoint import COMMIT, REFERENCE, CheckpointRef
 from headrace.artifacts.files import parse_json, read_json
-from headrace.artifacts.storage import of_job, open_store
+from headrace.artifacts.storage import LocalStore, of_job, open_store
 from headrace.entry import log_to_stderr, ready, task_folder, task_options
 from headrace.errors import InputError
 from headrace.images import image
@@ -59,6 +59,8 @@ def run(
     if options.train.num_nodes > 1 or wanted.launcher:
         results = _on_nodes(given, options, wanted, job=job, findings=findings.path, artifact=artifact)
     else:
+        if pods:
+            _require_kept(store or output_root, wanted)
         kept = task_folder(output_root, "train") if output_root or store else nullcontext(artifact)
         with kept as folder:
             results = _here(given, folder, store, job=job, findings=findings.path, artifact=artifact)
@@ -67,6 +69,16 @@ def run(
     for name, value in results.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             metrics.log_metric(name, value)
+
+
+def _require_kept(place: str, pods: Pods) -> None:
+    """InputError for a folder that is lost with this pod; none at all is the model's artifact, which kfp keeps."""
+    store = open_store(place) if place else None
+    if isinstance(store, LocalStore) and not pods.sees(os.path.normpath(store.folder)):
+        raise InputError(
+            f"the model would be kept in {place}, a folder of this pod's own, and lost with it",
+            "name a bucket as the store (store=gs://…), or a folder on a claim that pods.volumes mounts",
+        )
 
 
 def _here(
