@@ -22,7 +22,7 @@ from typing import Any
 
 from headrace.artifacts.files import write_json
 from headrace.artifacts.outcome import OUTCOME, read_outcome
-from headrace.artifacts.storage import open_store
+from headrace.artifacts.storage import of_job, open_store
 from headrace.errors import EXIT_DONE, EXIT_FAILURE, EXIT_PREEMPTED
 from headrace_pipelines import containers
 from headrace_pipelines.parameters import OwnFlags, absolute, flags, parameters, require
@@ -55,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
     values = flags("run", rest, DESCRIPTION, EXAMPLE)
     require(values)
     parameters(values)  # what cannot run leaves no folder behind
+    check_places(values)
     if own.runner == DOCKER:
         containers.check()
     folder = new_folder(Path(str(values.get("output_dir") or DEFAULT_ROOT)))
@@ -72,6 +73,13 @@ def main(argv: Sequence[str]) -> int:
     if report is not None:
         print(report)
     return code
+
+
+def check_places(values: Mapping[str, Any]) -> None:
+    """InputError for a store or a place to publish to that cannot be written: training is for nothing without."""
+    for name in ("store", "publish"):
+        if place := str(values.get(name) or ""):
+            open_store(of_job(place, "run")).check_writable()
 
 
 def new_folder(root: Path) -> Path:

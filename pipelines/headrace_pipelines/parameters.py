@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from headrace.artifacts.storage import JOB
 from headrace.errors import InputError
+from headrace.evaluate.gate import Threshold
 from headrace.options import parse_mapping
 from headrace.options.parse import arguments, convert, known_flags
 
@@ -31,9 +32,13 @@ class OwnFlags(argparse.ArgumentParser):
 
 
 def flags(command: str, argv: Sequence[str], description: str, example: str) -> dict[str, Any]:
-    """Names and values of a command line over its --config file, each of its flag's type; InputError otherwise."""
+    """Names and values of a command line over its --config file, each of its flag's type; InputError otherwise.
+
+    Conditions of the gate are read too: evaluate, which needs them, comes after a training that was paid for.
+    """
     found = arguments(argv, prog=f"headrace {command}", description=description, example=example, groups=GROUPS)
-    parse_mapping(found)
+    for text in parse_mapping(found).evaluate.gate_threshold or ():
+        Threshold.parse(text)
     known = known_flags()
     plain = {name.replace("-", "_"): value for name, value in found.items()}
     return {name: convert(known[name], value) if name in known else value for name, value in plain.items()}

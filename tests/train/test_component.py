@@ -61,7 +61,7 @@ def test_on_a_cluster_no_folder_of_the_pod_keeps_the_model(
 ) -> None:
     """The parameter `pods` is what the pipeline gives on a cluster, and nowhere else."""
     mounted = {"volumes": [{"claim": "runs", "path": str(tmp_path / "mounted")}]}
-    with pytest.raises(InputError, match="would be kept in .*own, and lost with it"):
+    with pytest.raises(InputError, match=r"would be kept in .*own, and lost with it"):
         call(flags, looked, tmp_path, pods=mounted, **{keep: str(tmp_path / "mounted" / ".." / "kept")})
     assert not (tmp_path / "kept").exists()
     made = call(flags, looked, tmp_path, pods=mounted, **{keep: str(tmp_path / "mounted" / "kept")})
