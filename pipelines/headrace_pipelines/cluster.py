@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from headrace import images
 from headrace.errors import InputError
+from headrace.options.parse import FALSE, TRUE
+from headrace.stream.addresses import secret_in
 
 STEPS = ("validate", "train", "evaluate")
 KFP, VERTEX = TARGETS = ("kfp", "vertex")
@@ -22,6 +26,17 @@ VertexAccelerator = Literal[
     "NVIDIA_A100_80GB", "NVIDIA_L4", "NVIDIA_H100_80GB", "NVIDIA_H100_MEGA_80GB", "NVIDIA_H200_141GB", "NVIDIA_B200",
 ]  # fmt: skip
 """AcceleratorType of Vertex AI's API, those that torch runs on."""
+
+
+_CREDENTIAL = re.compile(
+    r"(^|_)(TOKEN|KEY|APIKEY|SECRET)$|PASSWORD$|PASSWD$|PASSPHRASE$|ACCESS_KEY_ID$|CONNECTION_STRING$",
+    re.IGNORECASE,
+)
+"""What names of variables with credentials end in; those of files with them end in _FILE, _PATH, CREDENTIALS."""
+_WHY = (
+    "and env lies in the package for everyone to read: put it into a Kubernetes secret, and name that with "
+    "`secrets: {SECRET: {KEY: NAME}}`"
+)
 
 
 class _Model(BaseModel):
@@ -75,6 +90,20 @@ class Pod(_Model):
     runtime: str = "torch-distributed"
     timeout_s: int | None = Field(None, gt=0)
     retries: int = Field(0, ge=0)
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _is_not_secret(cls, env: Any) -> Any:
+        for name, value in env.items() if isinstance(env, dict) else ():
+            text = str(value)
+            # A switch such as HF_HUB_DISABLE_IMPLICIT_TOKEN: 1 gives nothing away.
+            if _CREDENTIAL.search(str(name)) and text.lower() not in ("", *TRUE, *FALSE):
+                raise PydanticCustomError("secret", "{name} names a credential, {why}", {"name": name, "why": _WHY})
+            if (found := secret_in(text)) is not None:
+                raise PydanticCustomError(
+                    "secret", "{name} has an address with {found}, {why}", {"name": name, "found": found, "why": _WHY}
+                )
+        return env
 
 
 Cluster = Mapping[str, Pod]
