@@ -106,5 +106,5 @@ def test_a_margin_that_is_no_number_ends_before_anything_is_scored(
 ) -> None:
     assert main(command(model, tmp_path / "out", "--heldout", str(heldout), "--gate_max_regression", margin)) == 2
     said = capsys.readouterr().err
-    assert "--gate_max_regression is" in said and "--gate warn" in said and "Traceback" not in said
+    assert "--gate_max_regression is" in said and "Traceback" not in said
     assert not (tmp_path / "out" / "metrics.json").exists()

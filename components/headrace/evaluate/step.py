@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from headrace.artifacts.bars import Bars
 from headrace.artifacts.files import write_bytes, write_json
 from headrace.artifacts.report import write_report
 from headrace.artifacts.storage import Store, open_store
-from headrace.errors import InputError, Refused
+from headrace.errors import Refused
 from headrace.evaluate.card import make_card, table
 from headrace.evaluate.compare import compare
 from headrace.evaluate.gate import OFF, Verdict, judge
@@ -42,14 +41,6 @@ def run(options: Options, output_dir: Path) -> dict[str, Any]:
     Refused when the gate does not let the model pass: everything is recorded then, and nothing published.
     """
     inputs.required(options, "model_name_or_path")
-    margin = options.evaluate.gate_max_regression
-    if not math.isfinite(margin):
-        raise InputError(
-            f"--gate_max_regression is {margin}, expected a finite number of nats a token",
-            "--gate warn publishes whatever the comparison says, --gate off compares nothing",
-        )
-    if options.evaluate.eval_batch_size < 1:
-        raise InputError(f"--eval_batch_size is {options.evaluate.eval_batch_size}, expected 1 or more")
     open_store(str(output_dir)).check_writable()
     store = open_store(options.evaluate.publish or str(output_dir / "published"))
     store.check_writable()
