@@ -10,6 +10,8 @@ import pytest
 from headrace.errors import InputError
 from headrace.stream.documents import Reader
 from headrace.stream.source import resolve
+from tests.servers.hub import HubServer
+from tests.servers.hub_repos import make_dataset_repo
 from tests.stream.conftest import PYDOCS, manifest_of
 
 SHARDS = sorted((PYDOCS / "data").glob("*.parquet"))
@@ -77,3 +79,10 @@ def test_what_a_folder_has_beside_its_data(names: list[str], left_out: dict[str,
 
 def test_nothing_is_missed_beside_a_glob_or_a_dataset_that_says_its_files() -> None:
     assert not resolve(str(PYDOCS)).left_out and not resolve(f"{PYDOCS}/data/*00000-of-*.parquet").left_out
+
+
+def test_an_address_with_a_plain_query(tmp_path: Path) -> None:
+    make_dataset_repo(tmp_path, "owner/name", {"a.parquet": SHARDS[0]}, configs={"default": "*.parquet"})
+    with HubServer(tmp_path) as hub:
+        name = f"{hub.url}/datasets/owner/name/resolve/main/a.parquet"
+        assert manifest_of(f"{name}?download=true").rows == manifest_of(name).rows == 9
