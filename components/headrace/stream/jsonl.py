@@ -195,7 +195,7 @@ def _wrong_line(block: bytes, columns: Sequence[str], line: int, prefix: str, er
         try:
             value = json.loads(text)
             text.decode()
-        except ValueError as wrong:
+        except (ValueError, RecursionError) as wrong:
             if number == 1 and text.lstrip().startswith(b"["):
                 return Unfit("unreadable", _ARRAY)
             return Unfit("unreadable", f"{where} is not JSON: {wrong}")
@@ -221,7 +221,7 @@ def _names(block: bytes) -> tuple[str, ...]:
     for line in block.split(b"\n", NAMED_LINES)[:NAMED_LINES]:
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         found |= dict.fromkeys(map(str, value) if isinstance(value, dict) else ())
     return tuple(found)

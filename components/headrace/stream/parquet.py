@@ -49,8 +49,9 @@ class ParquetShard:
             )
         place = _place(metadata, self._names[0])
         self.row_groups = RowGroups([_row_group(metadata.row_group(i), place) for i in range(metadata.num_row_groups)])
-        self._unfit = _unfit(metadata, self._columns)
         self._chunks = chunks_of(metadata, self._columns[0]) if len(self._names) == 1 else None
+        values = _values(metadata, place) if self._chunks is None else self._chunks[:, 1].tolist()
+        self._unfit = _unfit(metadata, self._columns) or _miscounted(self.row_groups, values)
         # Only what cannot be described in a few numbers keeps the parsed footer.
         self._metadata = None if self._chunks is not None else metadata
         self.memory = 0 if self._chunks is not None else _PARSED * size
@@ -79,15 +80,25 @@ class ParquetShard:
         with self._turn:
             metadata, place = self._of(row_group)
             parquet = pq.ParquetFile(self._raw, metadata=metadata, pre_buffer=False)
-            return _plain(parquet.read_row_group(place, columns=self._names, use_threads=False), self._columns)
+            found = parquet.read_row_group(place, columns=self._names, use_threads=False)
+        self._all(row_group, found.num_rows)
+        return _plain(found, self._columns)
 
     def batches(self, row_group: int, rows: int) -> Iterator[pa.Table]:
         """The columns of one row group front to back, so many rows at a time, from a file handle of its own."""
         metadata, place = self._of(row_group)
+        found = 0
         with open_file(self._file.uri, self._file.size) as raw:
             parquet = pq.ParquetFile(raw, metadata=metadata, pre_buffer=False, buffer_size=BUFFER_BYTES)
             for batch in parquet.iter_batches(rows, row_groups=[place], columns=self._names, use_threads=False):
+                found += batch.num_rows
                 yield _plain(pa.Table.from_batches([batch]), self._columns)
+        self._all(row_group, found)
+
+    def _all(self, row_group: int, found: int) -> None:
+        """Unfit unless a row group holds as many rows as its footer says; reading it again is no use."""
+        if found != (rows := self.row_groups[row_group].rows):
+            raise Unfit("unreadable", f"row group {row_group} holds {found} rows; its footer says {rows}")
 
     def _of(self, row_group: int) -> tuple[Any, int]:
         """A footer that describes a row group, and the number it has there."""
@@ -110,6 +121,22 @@ def _unfit(metadata: Any, columns: Sequence[str]) -> Unfit | None:
     texts = ", ".join(f.name for f in schema if is_text(f.type))
     there = f"; columns of text: {texts}" if texts else ""
     return Unfit("wrong-type", f"the column {columns[0]!r} holds {kind}, expected text{there}", tuple(names))
+
+
+def _values(metadata: Any, place: int | None) -> list[int] | None:
+    """How many values each row group has of a column; None where a row may have several, or none."""
+    if place is None or metadata.schema.column(place).max_repetition_level:
+        return None
+    return [metadata.row_group(i).column(place).num_values for i in range(metadata.num_row_groups)]
+
+
+def _miscounted(groups: RowGroups, values: Sequence[int] | None) -> Unfit | None:
+    """The error for the first row group that has more or fewer values than rows."""
+    for number, (held, rows) in enumerate(zip(values or (), groups.table[:, 0].tolist(), strict=False)):
+        if held != rows:
+            said = f"row group {number} holds {held} values of text; its footer says {rows} rows"
+            return Unfit("unreadable", said)
+    return None
 
 
 def _plain(table: pa.Table, columns: Sequence[str]) -> pa.Table:

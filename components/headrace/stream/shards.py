@@ -182,7 +182,7 @@ class Shards:
         )  # fmt: skip
 
     def _rank(self, file: int) -> tuple[int, int]:
-        return xxhash.xxh3_64_intdigest(self.manifest.label(file).encode()), file
+        return xxhash.xxh3_64_intdigest(self.manifest.label(file).encode("utf-8", "surrogateescape")), file
 
     def lowest(self, count: int) -> list[int]:
         """The files of lowest hash of their name, at most so many."""

@@ -74,6 +74,9 @@ def survey(
     """
 
     def look(file: ManifestFile, part: Part) -> Read | FileProblem:
+        if (unnamed := _unnamed(file)) is not None:
+            return unnamed
+
         def once() -> Read:
             with closing(open_shard(file, part, (part.text_column, *extra))) as shard:
                 shard.fits()
@@ -123,6 +126,7 @@ def build(manifest: Manifest, **how: Any) -> Manifest:
     InputError for the first file that cannot be trained on, or when there are no rows.
     """
     if len(manifest.files) > SEGMENT_FILES:
+        _refuse([found for f in manifest.files if (found := _unnamed(f)) is not None])
         log.info("%d files: their footers are read when they are needed", len(manifest.files))
         return manifest
     return sound(survey(manifest, **how))
@@ -130,14 +134,28 @@ def build(manifest: Manifest, **how: Any) -> Manifest:
 
 def sound(found: Survey) -> Manifest:
     """A survey's manifest; InputError for the first file that cannot be trained on, or when there are no rows."""
-    for problem in found.problems[:1]:
-        raise Unfit(problem.kind, f"{problem.path}: {problem.message}", problem.columns)
+    _refuse(found.problems)
     if not found.manifest.rows:
         raise InputError(
             f"{found.manifest.name} has no rows in its {len(found.manifest.files)} files",
             "name a dataset, configuration and split that hold documents",
         )
     return found.manifest
+
+
+def _refuse(problems: Sequence[FileProblem]) -> None:
+    for problem in problems[:1]:
+        raise Unfit(problem.kind, f"{problem.path}: {problem.message}", problem.columns)
+
+
+def _unnamed(file: ManifestFile) -> FileProblem | None:
+    """What is wrong with a name that no report or manifest, which are UTF-8, can hold."""
+    try:
+        file.uri.encode()
+    except UnicodeEncodeError:
+        shown = file.path.encode("utf-8", "backslashreplace").decode()
+        return FileProblem(shown, "unreadable", "its name is not UTF-8; give it another")
+    return None
 
 
 def first_rows(manifest: Manifest, limit: int, deadline_s: float = 600.0) -> Manifest:
