@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from headrace.errors import HeadraceError, InputError
 from headrace_pipelines import asking
-from headrace_pipelines.asking import CONNECT_S, COOKIES, REMEDIES, TOKEN, asked, bound
+from headrace_pipelines.asking import CONNECT_S, COOKIES, REMEDIES, TOKEN, asked, bound, no_answer
 from headrace_pipelines.parameters import OwnFlags
 
 T = TypeVar("T")
@@ -149,10 +149,13 @@ def _client(settings: dict[str, Any], token_file: str | None) -> Any:
     class Client(client.Client):  # type: ignore[misc]  # kfp has no types
         def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
             """One try: kfp makes five, 5 s apart, also when it is refused."""
-            return self._healthz_api.healthz_service_get_healthz(_request_timeout=(CONNECT_S, asking.REPLY_S))
+            found = self._healthz_api.healthz_service_get_healthz(_request_timeout=(CONNECT_S, asking.REPLY_S))
+            if found is None:
+                raise no_answer(str(settings["host"]))
+            return found
 
     if token_file:
         settings = {**settings, "credentials": client.ServiceAccountTokenVolumeCredentials(token_file)}
     made = Client(**settings)
-    bound(made._run_api.api_client.rest_client, str(settings["host"]))
+    bound(made._run_api.api_client, str(settings["host"]))
     return made

@@ -14,6 +14,8 @@ from headrace_pipelines.display import duration
 from headrace_pipelines.runs import known_experiment, runs
 
 LIMIT = 20
+_NEVER = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+"""What servers may give for a time that has not come."""
 USAGE = f"""usage: headrace list [FLAGS]
 
 List runs, the newest first.
@@ -62,21 +64,24 @@ def _table(found: Sequence[Any]) -> str:
     from tabulate import tabulate
 
     rows = [
-        (run.display_name, run.state or "PENDING", run.created_at.strftime("%Y-%m-%d %H:%M"), _took(run), run.run_id)
-        for run in found
+        (run.display_name, run.state or "PENDING", _minute(run.created_at), _took(run), run.run_id) for run in found
     ]
     return tabulate(rows, headers=("name", "state", "created (UTC)", "took", "id"), tablefmt="plain")
 
 
+def _minute(time: datetime.datetime | None) -> str:
+    return "" if time is None else time.strftime("%Y-%m-%d %H:%M")
+
+
 def _took(run: Any) -> str:
     end = _end(run)
-    return "" if end is None else duration((end - run.created_at).total_seconds())
+    return "" if end is None or run.created_at is None else duration((end - run.created_at).total_seconds())
 
 
 def _end(run: Any) -> datetime.datetime | None:
     """When a run ended; one that goes on has none, or the start of an epoch."""
     end: datetime.datetime | None = run.finished_at
-    return end if end is not None and end >= run.created_at else None
+    return end if end not in (None, _NEVER) and end >= (run.created_at or end) else None
 
 
 def _iso(time: datetime.datetime | None) -> str | None:

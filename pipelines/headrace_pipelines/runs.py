@@ -27,14 +27,22 @@ def named(name: str) -> str:
 
 
 def pages(ask: Callable[[str], Any], field: str) -> Iterator[Any]:
-    """Everything of a list that comes in pages; `ask` takes a page's token, "" for the first."""
-    token = ""
-    while True:
+    """Everything of a list that comes in pages; `ask` takes a page's token, "" for the first.
+
+    HeadraceError when a page comes again: what such a list does not hold may be there all the same.
+    """
+    token, asked = "", set[str]()
+    while token not in asked:
+        asked.add(token)
         reply = ask(token)
         yield from getattr(reply, field) or ()
         token = reply.next_page_token or ""
         if not token:
             return
+    raise HeadraceError(
+        f"the server gave a list without an end: its {field.replace('_', ' ')} begin again",
+        "try again; if it stays so, check --host, and what stands between here and the server",
+    )
 
 
 def find_or_make(find: Callable[[], T | None], make: Callable[[], T]) -> T:

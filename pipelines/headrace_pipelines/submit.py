@@ -63,7 +63,8 @@ def start(made: Launch, name: str) -> Any:
     active = [run for run in there if run.state not in ENDED]
     same = next((run for run in active if made.same(run)), None)
     if same is not None:
-        print(f"note       the run goes on since {same.created_at:%Y-%m-%d %H:%M} UTC; nothing was started")
+        since = f" since {same.created_at:%Y-%m-%d %H:%M} UTC" if same.created_at else ""
+        print(f"note       the run goes on{since}; nothing was started")
         return same
     if active:
         raise InputError(

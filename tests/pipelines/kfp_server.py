@@ -44,12 +44,17 @@ class Request(NamedTuple):
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests whose `METHOD path` a pattern matches. acted: after the act."""
+    """What goes wrong with the next `times` requests whose `METHOD path` a pattern matches. acted: after the act.
+
+    spoil: makes the body that is sent from the one that is due, as what `kind` says, "" for no content type.
+    """
 
     on: str
     status: int
     acted: bool = False
     times: int = 1
+    spoil: Callable[[bytes], bytes] | None = None
+    kind: str = "application/json"
 
 
 @dataclass
@@ -262,6 +267,10 @@ class _Handler(Handler):
             status, value = owner.reply(request)
             if status == 200:
                 owner.violations += owner.contract.reply(request.method, request.path, value)
+        elif fault.spoil is not None:
+            body = fault.spoil(json.dumps(owner.reply(request)[1]).encode())
+            self._send(fault.status, fault.kind, body)
+            return
         else:
             if fault.acted:
                 owner.reply(request)
@@ -291,7 +300,8 @@ class _Handler(Handler):
 
     def _send(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        if kind:
+            self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
