@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.errors import EXIT_DONE, HeadraceError, InputError
+from headrace.errors import EXIT_DONE, HeadraceError
 from headrace_pipelines.connection import FLAGS, Connection, connect, parser
 from headrace_pipelines.pods import TRAIN_LABEL, Pods, namespace_of
 from headrace_pipelines.runs import ENDED, find_run
-from headrace_pipelines.watch import POLL_S, Pace, look
+from headrace_pipelines.watch import POLL_S, Pace, check_s, look
 
 WAIT_S = 300.0
 USAGE = f"""usage: headrace cancel RUN [FLAGS]
@@ -42,8 +42,8 @@ def main(argv: Sequence[str]) -> int:
     own.add_argument("--wait_s", type=float, default=WAIT_S)
     own.add_argument("--poll_s", type=float, default=POLL_S)
     args = own.parse_args(argv)
-    if args.wait_s < 0 or args.poll_s <= 0:
-        raise InputError("--wait_s and --poll_s are seconds", "expected 0 or more, and more than 0")
+    check_s("--wait_s", args.wait_s)
+    check_s("--poll_s", args.poll_s, zero=False)
     connection = connect(args)
     run = find_run(connection, args.run)
     run_id, name = run.run_id, run.display_name

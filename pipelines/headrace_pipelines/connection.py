@@ -93,6 +93,7 @@ def reach(host: str) -> None:
     try:
         parts = urlsplit(host)
         port = parts.port or (80 if parts.scheme == "http" else 443)
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise InputError(f"--host {host} is no URL: {error}", "write https://host[:port]") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -112,9 +113,11 @@ def _host(given: str | None) -> str:
         host = IN_CLUSTER
     if host is None:
         raise InputError("no Kubeflow Pipelines host is known", f"give --host URL, or set {HOSTS[0]}")
-    if "@" in urlsplit(host).netloc:
+    host = host if "://" in host else f"https://{host}"
+    # Before it is parsed: the complaint about it would print it.
+    if "@" in re.split("[/?#]", host.partition("://")[2])[0]:
         raise InputError("--host holds a name or password", f"leave it out; {REMEDIES[401]}")
-    return host if "://" in host else f"https://{host}"
+    return host
 
 
 def _content(path: str, flag: str) -> str:

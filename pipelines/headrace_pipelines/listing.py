@@ -13,7 +13,7 @@ from headrace_pipelines.connection import FLAGS, Connection, connect, parser
 from headrace_pipelines.display import duration
 from headrace_pipelines.runs import known_experiment, runs
 
-LIMIT = 20
+LIMIT, MOST = 20, 1_000_000
 _NEVER = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 """What servers may give for a time that has not come."""
 USAGE = f"""usage: headrace list [FLAGS]
@@ -40,8 +40,8 @@ def main(argv: Sequence[str]) -> int:
     own.add_argument("--limit", type=int, default=LIMIT)
     own.add_argument("--json", action="store_true")
     args = own.parse_args(argv)
-    if args.limit < 1:
-        raise InputError(f"--limit is {args.limit}", "expected 1 or more")
+    if not 1 <= args.limit <= MOST:
+        raise InputError(f"--limit is {args.limit}", f"expected 1 to {MOST:,}")
     connection = connect(args)
     experiment_id = known_experiment(connection, args.experiment) if args.experiment else None
     found = list(islice(runs(connection, experiment_id=experiment_id), args.limit))

@@ -21,6 +21,8 @@ T = TypeVar("T")
 POLL_S = 5.0
 PATIENCE_S = 300.0
 LONGEST_PAUSE_S = 30.0
+LONGEST_S = 31_622_400.0
+"""A year, which no flag for a time may exceed: the clock's own calls raise for much more."""
 INTERRUPTED = 130
 PACE = f"""  --poll_s S           seconds between two looks (default: {POLL_S:g})
   --patience_s S       how long a back end that is away is waited for (default: {PATIENCE_S:g})"""
@@ -80,9 +82,17 @@ def pace_flags(own: argparse.ArgumentParser) -> None:
 
 def pace(args: argparse.Namespace) -> Pace:
     """The pace that the flags ask for."""
-    if args.poll_s <= 0 or args.patience_s < 0:
-        raise InputError("--poll_s and --patience_s are seconds", "expected more than 0, and 0 or more")
+    check_s("--poll_s", args.poll_s, zero=False)
+    check_s("--patience_s", args.patience_s)
     return Pace(poll_s=args.poll_s, patience_s=args.patience_s)
+
+
+def check_s(flag: str, value: float, *, zero: bool = True) -> None:
+    """InputError unless a flag's value is a number of seconds that one can wait for; `zero`: or 0."""
+    if not (0 <= value <= LONGEST_S and (zero or value)):  # nan is in no bounds
+        raise InputError(
+            f"{flag} is {value:g}", f"expected seconds: {'0' if zero else 'more than 0'}, to {LONGEST_S:,.0f} at most"
+        )
 
 
 def watch(connection: Connection, run_id: str, at: Pace) -> int:
