@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from headrace import images
+from headrace.artifacts.files import write_bytes
 from headrace.artifacts.storage import open_store
 from headrace.errors import EXIT_DONE, EXIT_FAILURE, InputError
 from headrace_pipelines.cluster import KFP, TARGETS, VERTEX, Cluster, default_cluster, read_cluster
@@ -58,10 +59,7 @@ def main(argv: Sequence[str]) -> int:
     values = flags("compile", rest, "Flags of the steps.", EXAMPLE)
     if not own.output and not own.check:
         raise InputError("-o FILE is missing", "say where the package goes: headrace compile -o pipeline.yaml")
-    path = Path(own.output) if own.output else None
-    suffixes = SUFFIXES[own.target]
-    if path is not None and path.suffix not in suffixes:
-        raise InputError(f"{path} is no name of a package; expected one that ends in {', '.join(suffixes)}")
+    path = _place(own.output, SUFFIXES[own.target]) if own.output else None
     chosen = parameters(values)
     cluster = read_cluster(own.cluster) if own.cluster else default_cluster()
     check_processes(values, cluster)
@@ -72,7 +70,6 @@ def main(argv: Sequence[str]) -> int:
         return check(path, chosen, values, cluster, own.target)
     assert path is not None
     open_store(str(path.parent)).check_writable()
-    path.parent.mkdir(parents=True, exist_ok=True)
     compile_package(path, values, cluster, own.target)
     for room in images.ROOMS:
         print(f"{room:10s} {images.image(room)}", file=sys.stderr)
@@ -80,13 +77,25 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
+def _place(given: str, suffixes: tuple[str, ...]) -> Path:
+    """Where the package goes; InputError for what can be no file of this machine."""
+    path = Path(given)
+    if "://" in given:
+        raise InputError(f"-o {given} is no file of this machine", "write the package to a file, then copy that there")
+    if path.suffix not in suffixes:
+        raise InputError(f"{path} is no name of a package; expected one that ends in {', '.join(suffixes)}")
+    if path.is_dir():
+        raise InputError(f"-o {path} is a folder", f"name a file in it: {path / f'pipeline{suffixes[0]}'}")
+    return path
+
+
 def compile_package(
     path: Path, values: Mapping[str, Any], cluster: Cluster | None = None, target: str = KFP, num_nodes: int = 1
 ) -> None:
     """Compile the DAG into a file; given values become defaults of its parameters. The same input gives the same bytes.
 
-    num_nodes: that the package is for, where `values` do not say. InputError when the images that were built here are
-    of another version, and for several nodes on Vertex AI.
+    The file is whole or as it was. num_nodes: that the package is for, where `values` do not say. InputError when the
+    images that were built here are of another version, for several nodes on Vertex AI, and when nothing can be written.
     """
     cluster = default_cluster() if cluster is None else cluster
     several = (values.get("num_nodes") or num_nodes) > 1
@@ -99,9 +108,16 @@ def compile_package(
 
     given = {name: value for name, value in parameters(values).items() if value}
     pipeline = make_pipeline(cluster, target, several_nodes=several)
-    Compiler().compile(pipeline, str(path), pipeline_parameters=given or None)
-    # kfp repeats the defaults in a comment on top, those of a dict in an order that changes from process to process.
-    path.write_bytes(_SHOWN_DICT.sub(rb"\1", path.read_bytes()))
+    try:
+        with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+            fresh = Path(scratch) / f"pipeline{path.suffix}"
+            Compiler().compile(pipeline, str(fresh), pipeline_parameters=given or None)
+            # kfp repeats the defaults in a comment on top, those of a dict in an order that changes between processes.
+            write_bytes(path, _SHOWN_DICT.sub(rb"\1", fresh.read_bytes()))
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}", "name a file that may be written, with free space for it"
+        ) from error
 
 
 def check_processes(values: Mapping[str, Any], cluster: Cluster) -> None:
