@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,8 +48,11 @@ def flags(command: str, argv: Sequence[str], description: str, example: str) -> 
 def parameters(values: Mapping[str, Any], output_root: str = "") -> dict[str, Any]:
     """The pipeline's parameters. output_dir is each step's own, so it is left out.
 
-    InputError for what must not lie in a package that others read, and for a pipeline with nothing to evaluate.
+    InputError for what must not lie in a package that others read, for what none can hold, and for a pipeline with
+    nothing to evaluate.
     """
+    for name, value in values.items():
+        _check_json(name, value)
     if values.get("hub_token"):
         raise InputError(
             "--hub_token would lie in the pipeline's parameters for everyone to read", "set HF_TOKEN for the steps"
@@ -68,6 +72,21 @@ def parameters(values: Mapping[str, Any], output_root: str = "") -> dict[str, An
     if typed.get("nproc_per_node"):
         rest.setdefault("world_size", typed.get("num_nodes", 1) * typed["nproc_per_node"])  # validation looks at it
     return {**typed, "arguments": rest, "output_root": output_root}
+
+
+def _check_json(name: str, value: Any) -> None:
+    """InputError unless a value comes out of JSON as it went in; numbers there are floats, as in kfp's own messages."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        same = json.loads(text.encode(), parse_int=float) == value
+    except (ValueError, TypeError):  # nan; bytes that were no text; a date, which YAML makes of one without quotes
+        same = False
+    if not same:
+        shown = repr(value)
+        raise InputError(
+            f"--{name} is {shown if len(shown) <= 80 else shown[:80] + '…'}, which no parameter of a pipeline can hold",
+            "numbers must be finite and at most 2^53, text UTF-8, names within an object text; quote dates",
+        )
 
 
 def require(values: Mapping[str, Any]) -> None:
