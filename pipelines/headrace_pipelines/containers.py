@@ -16,6 +16,8 @@ from typing import Any
 
 from headrace import __version__, images
 from headrace.errors import InputError
+from headrace.options.parse import known_flags
+from headrace.options.places import PLACES
 
 LABEL = "headrace.run"
 USER, GROUP = 10001, 0
@@ -122,14 +124,29 @@ def runner(folder: Path, parameters: Mapping[str, Any]) -> Any:
 
 def inputs(parameters: Mapping[str, Any]) -> set[Path]:
     """What the parameters name on this machine and nothing writes to; of a glob, the folder above it."""
-    found = set()
-    for text in _texts({name: value for name, value in parameters.items() if name not in (*OUTPUTS, "output_root")}):
-        path = Path(text.removeprefix("file://")).expanduser().absolute()
+    values = {**(parameters.get("arguments") or {}), **{k: v for k, v in parameters.items() if k != "arguments"}}
+    named = (_there(text) for name in _inputs_of_steps() for text in _texts(values.get(name)))
+    return {path for path in named if path is not None}
+
+
+def _inputs_of_steps() -> list[str]:
+    """Flags that may hold a path to read; those that take an object may be the path of a JSON file in its place."""
+    objects = (flag.name for flag in known_flags().values() if flag.kind == "dict")
+    return [name for name in (*PLACES, "metric", *objects) if name not in (*OUTPUTS, "output_dir")]
+
+
+def _there(text: str) -> Path | None:
+    """What is there by that name; None for what is none, or no path at all."""
+    plain = text.removeprefix("file://")
+    if not plain or "://" in plain:
+        return None
+    try:
+        path = Path(plain).expanduser().absolute()
         while any(sign in str(path) for sign in "*?["):
             path = path.parent
-        if text and "://" not in text.removeprefix("file://") and path.exists() and path != Path("/"):
-            found.add(path)
-    return found
+        return path if path.exists() and path != Path("/") else None
+    except (OSError, RuntimeError, ValueError):  # too long for a name; ~ of nobody; a zero byte
+        return None
 
 
 def outputs(folder: Path, parameters: Mapping[str, Any]) -> set[Path]:
@@ -146,11 +163,11 @@ def outputs(folder: Path, parameters: Mapping[str, Any]) -> set[Path]:
 
 
 def _texts(value: Any) -> Iterator[str]:
+    """The texts in a flag's value; of an object, such as a source of a mixture, its name."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _texts(each)
+        yield from _texts(value.get("name"))
     elif isinstance(value, list | tuple):
         for each in value:
             yield from _texts(each)

@@ -11,6 +11,7 @@ import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -99,3 +100,35 @@ def test_containers_see_what_the_parameters_name_and_no_more(tmp_path: Path, mon
     }  # fmt: skip
     assert containers.inputs(parameters) == {tmp_path / "data", tmp_path / "model", tmp_path / "data" / "a.parquet"}
     assert containers.outputs(tmp_path / "kept", parameters) == {tmp_path / "kept", tmp_path / "models"}
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "~approx five", ".", "/etc", "a\0b", "data", "~"])
+def test_ordinary_text_is_no_place(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    arguments = {
+        "sample_prompt": [text], "dataset_filter": [text], "dataset_text_field": text, "run_id": text,
+        "dataset_mixture": [{"name": "gs://bucket", "weight": 1, "config": text, "text_field": text}],
+    }  # fmt: skip
+    parameters = {"dataset_name": "", "dataset_config_name": text, "wandb_project": text, "arguments": arguments}
+    assert containers.inputs(parameters) == set()
+
+
+def test_what_is_no_path_where_one_belongs_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in ("x" * 300, "~nobody-of-that-name/x", "a\0b", "/", "gs://bucket/x", "", None):
+        assert containers.inputs({"dataset_name": text, "arguments": {"metric": [text], "duplicates": text}}) == set()
+
+
+def test_every_flag_that_holds_a_place_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = (
+        "dataset_name", "model_name_or_path", "tokenizer", "manifest", "heldout", "duplicates", "metric", "deepspeed",
+        "fsdp_config", "resume_from_checkpoint", "tokenized_dataset_load_dir", "first", "second",
+    )  # fmt: skip
+    for name in names:
+        (tmp_path / name).mkdir()
+    arguments: dict[str, Any] = {name: name for name in names[2:6]} | {name: name for name in names[7:11]}
+    arguments |= {"metric": ["metric"], "dataset_mixture": [{"name": "first/*"}, {"name": "second", "weight": 2}]}
+    parameters = {"dataset_name": names[0], "model_name_or_path": names[1], "arguments": arguments}
+    assert containers.inputs(parameters) == {tmp_path / name for name in names}
