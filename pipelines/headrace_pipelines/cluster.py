@@ -123,6 +123,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """Without a file. Training gets more tries than a preemptible node usually takes from it in a row."""
 _LAUNCHER = {"cpu": "500m", "memory": "2Gi", "accelerators": 0, "shm": None, "ephemeral_storage": None}
+_EXAMPLE = "examples/cluster.yaml has every field"
 
 
 def default_cluster() -> Cluster:
@@ -139,10 +140,17 @@ def read_cluster(path: str | Path) -> Cluster:
         found = yaml.safe_load(Path(path).read_text("utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"cannot read {path}: {error}", "check --cluster") from error
-    if not isinstance(found, dict) or not isinstance(found.get("steps") or {}, dict):
+    if not isinstance(found, dict) or not isinstance(found.get("steps"), dict | None):
         raise InputError(f"{path} is no mapping of fields", "examples/cluster.yaml shows how one looks")
     common, steps = {k: v for k, v in found.items() if k != "steps"}, found.get("steps") or {}
     problems = [f"steps.{name}: there are {', '.join(STEPS)}" for name in steps if name not in STEPS]
+    problems += [
+        f"steps.{name}: expected a mapping of fields, found {fields!r}"
+        for name, fields in steps.items()
+        if name in STEPS and not isinstance(fields, dict | None)
+    ]
+    if problems:
+        raise InputError(f"{path}: {'; '.join(problems)}", _EXAMPLE)
     pods = {}
     for step in STEPS:
         try:
@@ -150,7 +158,7 @@ def read_cluster(path: str | Path) -> Cluster:
         except ValidationError as error:
             problems += [_said(e, "" if e["loc"][0] in common else f"steps.{step}.") for e in error.errors()]
     if problems:
-        raise InputError(f"{path}: {'; '.join(dict.fromkeys(problems))}", "examples/cluster.yaml has every field")
+        raise InputError(f"{path}: {'; '.join(dict.fromkeys(problems))}", _EXAMPLE)
     return pods
 
 
