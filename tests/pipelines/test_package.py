@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from headrace.artifacts import files
 from headrace_pipelines.__main__ import main
 
 ErrorOf = Callable[..., tuple[int, str]]
@@ -40,7 +39,7 @@ def test_a_disk_that_is_full_leaves_the_package_of_before(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr("headrace.artifacts.files.os.fsync", full)
     code, said = error_of("compile", "-o", str(tmp_path / "p.yaml"))
     assert code == 2 and "cannot write" in said and "No space left on device" in said
     assert [path.name for path in tmp_path.iterdir()] == ["p.yaml"]
