@@ -20,7 +20,7 @@ from headrace.stream.manifest import Manifest, ManifestFile, Part
 from headrace.stream.source import resolve
 from headrace.stream.survey import listed, survey
 from headrace.stream.tokenizer import load_encoder
-from headrace.validate import columns, counting, profile
+from headrace.validate import columns, counting, offers, profile
 from headrace.validate.findings import Thresholds, warn_from
 from headrace.validate.forecast import Rates
 from headrace.validate.overlap import N, Overlap, grams
@@ -119,7 +119,7 @@ def test_only_small_plain_columns_are_read(tmp_path: Path) -> None:
         copy=[Random(i).randbytes(1_000).hex() for i in range(400)], tags=[["a"]] * 400,
     )  # fmt: skip
     manifest = survey(listed([(resolve(str(folder)), "text", 1)])).manifest
-    assert columns.describable(manifest) == ("language", "score")
+    assert offers.describable(manifest) == ("language", "score")
 
 
 @given(st.lists(st.floats(0, 1), min_size=1), st.lists(st.floats(0, 1), min_size=1))
@@ -195,7 +195,7 @@ def test_thresholds_are_changed_one_by_one() -> None:
 
 
 def test_there_is_nothing_to_describe_before_a_file_with_rows_is_known(tmp_path: Path) -> None:
-    assert columns.describable(Manifest((Part(name="d", files=(ManifestFile("f", "f", 1, ""),)),))) == ()
+    assert offers.describable(Manifest((Part(name="d", files=(ManifestFile("f", "f", 1, ""),)),))) == ()
     pq.write_table(pa.table({"text": prose(3), "n": [1, 2, 3]}), tmp_path / "a.parquet")
     manifest = survey(listed([(resolve(str(tmp_path / "a.parquet")), "text", 1)])).manifest
-    assert columns.describable(manifest) == ("n",)
+    assert offers.describable(manifest) == ("n",)

@@ -11,12 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from headrace.validate.offers import MOST_COLUMNS, describable, is_likely, kind, leaves
+from headrace.validate.offers import MOST_COLUMNS, is_likely, kind, leaves
 from headrace.validate.profile import leaders
 from headrace.validate.seen import Seen
 from headrace.validate.shown import LARGEST_CODE, is_code, is_personal
-
-__all__ = ["Column", "Columns", "describable", "described", "grouped", "largest_gap", "variation"]
 
 MOST_LEAVES = 64
 """Columns whose values are held, fields of objects counted one by one."""

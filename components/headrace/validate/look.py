@@ -20,10 +20,11 @@ from headrace.stream.manifest import Manifest
 from headrace.stream.plan import Plan
 from headrace.stream.survey import Survey, listed
 from headrace.stream.tokenizer import Encoder, ModelLimits
-from headrace.validate.columns import Columns, describable
+from headrace.validate.columns import Columns
 from headrace.validate.counting import TokenCounter
 from headrace.validate.damage import CarefulReader, DamagedRows, SampleReader, Unreadable
 from headrace.validate.forecast import Rates, Reading, rates, reading
+from headrace.validate.offers import describable
 from headrace.validate.overlap import Overlap
 from headrace.validate.private import Sightings
 from headrace.validate.profile import Profiles
