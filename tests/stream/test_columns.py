@@ -19,7 +19,7 @@ from headrace.stream.feed import Choice, TextFeed
 from headrace.stream.filters import Filter, columns_of, first_refusal
 from headrace.stream.source import resolve
 from headrace.stream.steps import StepReader
-from headrace.stream.survey import listed, survey
+from headrace.stream.survey import build, listed, survey
 from headrace.stream.tokenizer import Encoder
 from headrace.stream.unfit import Unfit
 from tests.stream.conftest import manifest_of
@@ -203,3 +203,12 @@ def test_a_csv_file_with_a_column_called_error(column: str, tmp_path: Path, trai
     other = "error" if column == "text" else "kind"
     (tmp_path / "a.csv").write_text("\n".join([f"{column},{other}", *(f"{t},x" for t in TEXTS)]))
     assert trained(column=column) == trained(f"{other} == x", column=column) == TEXTS
+
+
+def test_what_to_do_about_a_type_is_told_with_it(tmp_path: Path) -> None:
+    shard(tmp_path, "a", text=TEXTS, score=list(range(40)))
+    wanted, listing = columns_of([Filter.parse("score == high")]), listed([(resolve(str(tmp_path)), "text", 1)])
+    for stopped in (lambda: build(listing, extra=wanted), lambda: list(Reader(listing, extra=wanted).rows())):
+        with pytest.raises(Unfit, match=r"a\.parquet: the column 'score' holds int64") as found:
+            stopped()
+        assert "a value of its own type" in found.value.remedy

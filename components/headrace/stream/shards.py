@@ -205,4 +205,6 @@ class Shards:
             uri = self.manifest.files[file].uri
             return retrying(read, f"{what} {uri}", self.deadline_s, remote=is_remote(uri), closing=self._closing)
         except Unfit as error:
-            raise Unfit(error.kind, f"{self.manifest.label(file)}: {error.message}", error.columns) from error
+            raise Unfit(
+                error.kind, f"{self.manifest.label(file)}: {error.message}", error.columns, error.remedy
+            ) from error

@@ -32,6 +32,7 @@ class FileProblem:
     kind: Kind
     message: str
     columns: tuple[str, ...] = ()
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def survey(
         try:
             return retrying(once, f"the footer of {file.uri}", deadline_s, remote=is_remote(file.uri))
         except Unfit as error:
-            return FileProblem(file.path, error.kind, error.message, error.columns)
+            return FileProblem(file.path, error.kind, error.message, error.columns, error.remedy)
         except DamagedData as error:
             text = str(error.__cause__ or error).strip().splitlines()[0]
             return FileProblem(file.path, "unreadable", f"not a readable {part.format.capitalize()} file: {text}")
@@ -145,7 +146,7 @@ def sound(found: Survey) -> Manifest:
 
 def _refuse(problems: Sequence[FileProblem]) -> None:
     for problem in problems[:1]:
-        raise Unfit(problem.kind, f"{problem.path}: {problem.message}", problem.columns)
+        raise Unfit(problem.kind, f"{problem.path}: {problem.message}", problem.columns, problem.remedy)
 
 
 def _unnamed(file: ManifestFile) -> FileProblem | None:
