@@ -190,7 +190,7 @@ CODES = [
 ]  # fmt: skip
 WORDS = [
     "Jane Roe", "Jane", "Roe", "JaneRoe", "Jane_Roe", "jane.roe", "Jane Roe, 12 High St, password hunter2", "hunter2x",
-    "sk-ant-api03-Zx8_qP2kLm9R", "sk-ant-a8f3k2l9d0", "a.b@example.org", "555-0187", "5550187", "2001-02-29", "8.8.8.8",
+    "sk-live-Zx8_qP2kLm9R", "sk-live-a8f3k2l9d0", "a.b@example.org", "555-0187", "5550187", "2001-02-29", "8.8.8.8",
     "10.20.30.40", "123-45-6789", "Łódź", "王小明", "this is a text", "correcthorsebatterystaple", "pass:word!",
     "xK9vQ2mP",
 ]  # fmt: skip
@@ -231,7 +231,7 @@ def personal(folder: Path) -> None:
     mails: dict[str, Any] = {"max.power@corp-example.com": [1] * 80}
     write(
         folder, 0, prose(80), author=["Jane Roe", "Max Power"] * 40, kept=["en", "de"] * 40, by=["jane", "max"] * 40,
-        said=["Jane Roe, 12 High St, password hunter2"] * 80, k=["sk-ant-api03-Zx8qP2kLm9R4"] * 80,
+        said=["Jane Roe, 12 High St, password hunter2"] * 80, k=["sk-live-Zx8qP2kLm9R4"] * 80,
         **mails,
     )  # fmt: skip
 
@@ -243,7 +243,7 @@ def test_no_words_of_columns_are_in_any_file_of_a_report(folder: Path, validate:
     assert set(found) == {"author", "by", "kept", "said", "k"}
     assert found["author"]["values"] == [] and found["author"]["different"] == 2
     written = "".join(p.read_text("utf-8") for p in result.folder.iterdir() if p.suffix in (".html", ".json", ".md"))
-    for word in ("Jane", "Max", "jane", "hunter2", "sk-ant", "corp-example"):
+    for word in ("Jane", "Max", "jane", "hunter2", "sk-live", "corp-example"):
         assert word not in written.replace("--max", "") + result.out + result.err, word
     html = (result.folder / "report.html").read_text("utf-8")
     assert "2 values, not shown" in html and "one value, not shown" in html and "en: 50.0 %" in html
