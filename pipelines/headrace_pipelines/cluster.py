@@ -5,22 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from headrace import images
 from headrace.errors import InputError
 from headrace.options.parse import FALSE, TRUE
 from headrace.stream.addresses import secret_in
+from headrace_pipelines.syntax import (
+    SHM,
+    TMP,
+    Bytes,
+    Cpu,
+    Folder,
+    Key,
+    LabelValue,
+    Name,
+    SecretKey,
+    Variable,
+    clash,
+)  # fmt: skip
 
 STEPS = ("validate", "train", "evaluate")
 KFP, VERTEX = TARGETS = ("kfp", "vertex")
-Cpu = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)$")]
-Bytes = Annotated[str, Field(pattern=r"^\d+([KMGTPE]i?)?$")]
-Folder = Annotated[str, Field(pattern=r"^/.")]
 VertexAccelerator = Literal[
     "NVIDIA_TESLA_P100", "NVIDIA_TESLA_V100", "NVIDIA_TESLA_P4", "NVIDIA_TESLA_T4", "NVIDIA_TESLA_A100",
     "NVIDIA_A100_80GB", "NVIDIA_L4", "NVIDIA_H100_80GB", "NVIDIA_H100_MEGA_80GB", "NVIDIA_H200_141GB", "NVIDIA_B200",
@@ -57,7 +67,7 @@ class Toleration(_Model):
 class Volume(_Model):
     """A PersistentVolumeClaim that is there already, and the folder it appears as."""
 
-    claim: str
+    claim: Name
     path: Folder
 
 
@@ -71,23 +81,23 @@ class Pod(_Model):
     cpu: Cpu
     memory: Bytes
     ephemeral_storage: Bytes | None = None
-    storage_class: str | None = None
-    accelerator: str = "nvidia.com/gpu"
+    storage_class: Name | None = None
+    accelerator: Key = "nvidia.com/gpu"
     vertex_accelerator: VertexAccelerator = "NVIDIA_L4"
     accelerators: int = Field(0, ge=0)
     shm: Bytes | None = None
-    node_selector: dict[str, str] = {}
+    node_selector: dict[Key, LabelValue] = {}
     tolerations: list[Toleration] = []
-    image_pull_secrets: list[str] = []
+    image_pull_secrets: list[Name] = []
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    secrets: dict[str, dict[str, str]] = {}
-    secret_files: dict[str, Folder] = {}
+    labels: dict[Key, LabelValue] = {}
+    annotations: dict[Key, str] = {}
+    secrets: dict[Name, dict[SecretKey, Variable]] = {}
+    secret_files: dict[Name, Folder] = {}
     volumes: list[Volume] = []
-    env: dict[str, str] = {}
-    service_account: str | None = None
-    runtime: str = "torch-distributed"
+    env: dict[Variable, str] = {}
+    service_account: Name | None = None
+    runtime: Name = "torch-distributed"
     timeout_s: int | None = Field(None, gt=0)
     retries: int = Field(0, ge=0)
 
@@ -104,6 +114,17 @@ class Pod(_Model):
                     "secret", "{name} has an address with {found}, {why}", {"name": name, "found": found, "why": _WHY}
                 )
         return env
+
+    @model_validator(mode="after")
+    def _each_folder_once(self) -> Self:
+        # /tmp also without ephemeral_storage: a claim there would be shared scratch of all steps.
+        folders = [*(volume.path for volume in self.volumes), *self.secret_files.values()]
+        twice = clash(folders, {TMP, *({SHM} if self.shm else ())})
+        if twice is not None:
+            raise PydanticCustomError(
+                "kubernetes", "something else is at {twice} in the pod: expected another folder", {"twice": twice}
+            )
+        return self
 
 
 Cluster = Mapping[str, Pod]
@@ -123,7 +144,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """Without a file. Training gets more tries than a preemptible node usually takes from it in a row."""
 _LAUNCHER = {"cpu": "500m", "memory": "2Gi", "accelerators": 0, "shm": None, "ephemeral_storage": None}
-_EXAMPLE = "examples/cluster.yaml has every field"
 
 
 def default_cluster() -> Cluster:
@@ -149,16 +169,16 @@ def read_cluster(path: str | Path) -> Cluster:
         for name, fields in steps.items()
         if name in STEPS and not isinstance(fields, dict | None)
     ]
-    if problems:
-        raise InputError(f"{path}: {'; '.join(problems)}", _EXAMPLE)
+    steps = {name: fields for name, fields in steps.items() if isinstance(fields, dict)}
     pods = {}
     for step in STEPS:
         try:
-            pods[step] = Pod.model_validate(_merged(DEFAULTS[step], common, steps.get(step) or {}))
+            pods[step] = Pod.model_validate(_merged(DEFAULTS[step], common, steps.get(step, {})))
         except ValidationError as error:
-            problems += [_said(e, "" if e["loc"][0] in common else f"steps.{step}.") for e in error.errors()]
+            problems += [_said(e, f"steps.{step}." if set(e["loc"][:1]) - set(common) else "") for e in error.errors()]
+    problems = problems or _unused(common, steps, pods)
     if problems:
-        raise InputError(f"{path}: {'; '.join(dict.fromkeys(problems))}", _EXAMPLE)
+        raise InputError(f"{path}: {'; '.join(dict.fromkeys(problems))}", "examples/cluster.yaml has every field")
     return pods
 
 
@@ -173,7 +193,20 @@ def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 def _said(error: Any, place: str) -> str:
     found = "" if isinstance(error["input"], dict) else f", found {error['input']!r}"
-    return f"{place}{'.'.join(str(part) for part in error['loc'])}: {error['msg']}{found}"
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    return (f"{place}{where}: " if where else "") + f"{error['msg']}{found}"
+
+
+def _unused(common: Mapping[str, Any], steps: Mapping[str, Any], pods: Cluster) -> list[str]:
+    """What would be left out without a word: a class of storage where nothing is stored."""
+    said = {f"steps.{step}.": [step] for step in pods if steps.get(step, {}).get("storage_class")}
+    if common.get("storage_class"):
+        said[""] = list(pods)
+    return [
+        f"{place}storage_class: expected ephemeral_storage with it, which says how much"
+        for place, those in said.items()
+        if not any(pods[step].ephemeral_storage for step in those)
+    ]
 
 
 def launcher(pod: Pod, place: Pod | None = None) -> Pod:
@@ -215,13 +248,13 @@ def _equip_kubernetes(task: Any, pod: Pod) -> None:
     for volume in pod.volumes:
         kubernetes.mount_pvc(task, volume.claim, volume.path)
     if pod.shm:
-        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=pod.shm)
+        kubernetes.empty_dir_mount(task, "shm", SHM, medium="Memory", size_limit=pod.shm)
     if pod.ephemeral_storage and pod.storage_class:
         kubernetes.add_ephemeral_volume(
-            task, "scratch", "/tmp", ["ReadWriteOnce"], pod.ephemeral_storage, storage_class_name=pod.storage_class
+            task, "scratch", TMP, ["ReadWriteOnce"], pod.ephemeral_storage, storage_class_name=pod.storage_class
         )
     elif pod.ephemeral_storage:
-        kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=pod.ephemeral_storage)
+        kubernetes.empty_dir_mount(task, "scratch", TMP, size_limit=pod.ephemeral_storage)
     for key, value in pod.node_selector.items():
         kubernetes.add_node_selector(task, key, value)
     for toleration in pod.tolerations:

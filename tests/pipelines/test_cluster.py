@@ -171,21 +171,71 @@ def test_the_example_has_every_field() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "{cpu: 0.5, memory: 1000000000}",
+        "labels: {app.kubernetes.io/part-of: headrace, empty: '', A_b.c-9: V_a.l-1}",
+        "annotations: {note: any text at all}",
+        "volumes: [{claim: my.claim-1, path: /tmp/data}, {claim: b, path: /dev/shm/b}]",
+        "{storage_class: fast, steps: {train: {ephemeral_storage: 1Gi}}}",
+        "{secrets: {a.b: {tls.crt: CRT}}, env: {http_proxy: 'http://there'}}",
+    ],
+)
+def test_what_kubernetes_takes_is_taken(text: str, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(text)
+    assert set(read_cluster(tmp_path / "cluster.yaml")) == set(STEPS)
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("cpus: 2", "cpus: Extra inputs are not permitted, found 2"),
-        ("steps: {train: {cpu: lots}}", "steps.train.cpu: String should match pattern"),
-        ("steps: {train: {memory: 8 GB}}", "steps.train.memory: String should match pattern"),
+        (
+            "steps: {train: {cpu: lots}}",
+            "steps.train.cpu: expected CPUs, more than 0, such as 2",
+        ),
+        ("steps: {train: {memory: 8 GB}}", "steps.train.memory: expected bytes, more than 0, such as 8Gi or 500M"),
         ("steps: {training: {cpu: 2}}", "steps.training: there are validate, train, evaluate"),
         ("steps: {train: 8}", "steps.train: expected a mapping of fields, found 8"),
         ("steps: {train: [1]}", "steps.train: expected a mapping of fields, found [1]"),
         ("steps: {evaluate: 0}", "steps.evaluate: expected a mapping of fields, found 0"),
         ("steps: {evaluate: ''}", "steps.evaluate: expected a mapping of fields, found ''"),
+        ("{cpus: 2, steps: {train: 8}}", "steps.train: expected a mapping of fields, found 8; cpus: Extra inputs"),
         ("steps: [1]", "is no mapping of fields"),
         ("steps: 0", "is no mapping of fields"),
+        ("cpu: 0", "cpu: expected CPUs, more than 0, such as 2, 0.5 or 500m, found 0"),
+        ("cpu: 0m", "cpu: expected CPUs, more than 0"),
+        ("memory: 500K", "memory: expected bytes, more than 0, such as 8Gi or 500M"),
+        ("shm: 0Gi", "shm: expected bytes, more than 0"),
+        ("labels: {my team: nlp}", "labels.my team: expected a key such as app or example.org/app"),
+        ("labels: {Example.org/team: nlp}", "labels.Example.org/team: expected a key"),
+        ("labels: {team: two words}", "labels.team: expected nothing or letters"),
+        (f"labels: {{{'a' * 64}: nlp}}", "expected a key"),
+        ("annotations: {my note: two words}", "annotations.my note: expected a key"),
+        ("node_selector: {node pool: gpu}", "node_selector.node pool: expected a key"),
+        ("accelerator: nvidia gpu", "accelerator: expected a key"),
+        ("secrets: {My Secret: {key: KEY}}", "secrets.My Secret: expected a name of small letters"),
+        ("secrets: {mine: {my key: KEY}}", "secrets.mine.my key: expected letters"),
+        ("secrets: {mine: {key: MY KEY}}", "secrets.mine.key: expected the name of a variable"),
+        ("secret_files: {My_Secret: /var/mine}", "secret_files.My_Secret: expected a name of small letters"),
+        ("env: {1ST: one}", "env.1ST: expected the name of a variable"),
+        ("volumes: [{claim: UPPER_case, path: /data}]", "volumes.0.claim: expected a name of small letters"),
+        ("volumes: [{claim: a, path: '/a:b'}]", "volumes.0.path: expected an absolute path"),
+        ("volumes: [{claim: a, path: /}]", "volumes.0.path: expected an absolute path"),
+        ("volumes: [{claim: a, path: /tmp/}]", "something else is at /tmp/ in the pod"),
+        ("{shm: 1Gi, volumes: [{claim: a, path: /dev/shm}]}", "something else is at /dev/shm in the pod"),
+        ("{volumes: [{claim: a, path: /data}], secret_files: {b: /data}}", "something else is at /data in the pod"),
+        ("image_pull_secrets: [My_Registry]", "image_pull_secrets.0: expected a name of small letters"),
+        ("service_account: a b", "service_account: expected a name of small letters"),
+        ("{storage_class: Fast, ephemeral_storage: 1Gi}", "storage_class: expected a name of small letters"),
+        ("storage_class: fast", "storage_class: expected ephemeral_storage with it"),
+        (
+            "{steps: {train: {storage_class: fast}, validate: {ephemeral_storage: 1Gi}}}",
+            "steps.train.storage_class: expected ephemeral_storage with it",
+        ),
         ("accelerators: -1", "accelerators: Input should be greater than or equal to 0, found -1"),
         ("vertex_accelerator: H100", "vertex_accelerator: Input should be"),
-        ("volumes: [{claim: a, path: data}]", "volumes.0.path: String should match pattern"),
+        ("volumes: [{claim: a, path: data}]", "volumes.0.path: expected an absolute path"),
         ("tolerations: [{operator: Is}]", "tolerations.0.operator"),
         ("- 1", "is no mapping of fields"),
         ("a: [", "cannot read"),
