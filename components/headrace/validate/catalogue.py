@@ -38,8 +38,8 @@ CODES: dict[str, Rule] = {
     ),
     "wrong-type": Rule(
         "no-go",
-        "the text column of a file holds something else than text",
-        "set --dataset_text_field to a column of text",
+        "the text column of a file holds something else than text, or a column what --dataset_filter cannot compare",
+        "set --dataset_text_field to a column of text; compare with a value of the column's type",
     ),
     "unreadable-rows": Rule(
         "no-go",

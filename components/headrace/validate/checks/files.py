@@ -27,7 +27,7 @@ AMPLIFIED = 2.0
 _PROBLEMS = {
     "unreadable": ("unreadable-file", "cannot be read", "Replace these files, or leave them out of --dataset_name."),
     "missing-column": ("missing-column", "lack the text column", "Set --dataset_text_field to a column they all have."),
-    "wrong-type": ("wrong-type", "hold no text in the text column", "Set --dataset_text_field to a column of text."),
+    "wrong-type": ("wrong-type", "hold another type than is wanted", "Set --dataset_text_field to a column of text."),
 }
 _LISTED = re.compile(r" \(nearest: .*\)$|; columns of text: .*$", re.DOTALL)
 
@@ -51,8 +51,12 @@ def schema(problems: Sequence[FileProblem], files: int) -> Iterator[Finding]:
                     **({"columns_not_shown": hidden} if hidden else {}),
                 },
                 consequence="Training would stop when it reaches one of them.",
-                remedy=remedy,
+                remedy=_sentence(found[0].remedy) or remedy,
             )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _without_data(problem: FileProblem) -> str:
