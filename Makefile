@@ -6,9 +6,10 @@ LOCK := docker/locks/dev-cpu.txt
 BIN := .venv/bin
 # More torch threads than free cores make a small model slower, not faster.
 RUN_THREADS ?= 2
-# Tests that run side by side, a file in one process; each trains with one thread.
+# Tests that run side by side, a file in one process; each trains with one thread. In the order of names: by their number
+# the longest, which are few to a file, would come last and leave a process idle.
 TEST_WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n : 4)))
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup run test check soak containers bench verified lock image-locks clean
