@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.artifacts.files import read_json
-from headrace.evaluate.addresses import cleaned
 from headrace.evaluate.heldout import choose
 from headrace.evaluate.parts import LENGTHS, parts
 from headrace.evaluate.step import run
 from headrace.options import Options, parse_mapping
 from headrace.scoring.scores import Scores, Stretch
+from headrace.stream.addresses import cleaned
 from headrace.stream.heldout import SCHEMA, HeldOut, content_hash
 from headrace.stream.manifest import Manifest, ManifestFile, Part
 from headrace.train.record import dataset_facts, heldout_facts

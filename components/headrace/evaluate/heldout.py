@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from headrace import inputs
 from headrace.errors import InputError
-from headrace.evaluate.addresses import without_secrets
 from headrace.evaluate.sources import sources
 from headrace.options import Options
+from headrace.stream.addresses import without_secrets
 from headrace.stream.heldout import DEFAULT_DOCUMENTS, SCHEMA, HeldOut, content_hash, is_blank
 from headrace.stream.manifest import Manifest
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from headrace import __version__
 from headrace.artifacts.provenance import hardware, software
-from headrace.evaluate.addresses import cleaned, without_secrets
 from headrace.evaluate.heldout import Chosen
 from headrace.evaluate.subject import Subject
+from headrace.stream.addresses import cleaned, without_secrets
 
 _TRAINING = (
     "version",

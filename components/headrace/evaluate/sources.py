@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headrace.evaluate.addresses import without_secrets
+from headrace.stream.addresses import without_secrets
 
 UNKNOWN = "unknown"
 _TOLD_BY = ("config", "split", "revision")

@@ -9,10 +9,10 @@ from typing import Any
 
 from headrace.artifacts.checkpoint import COMMIT, CommitRecord, read_commit
 from headrace.artifacts.files import read_json
-from headrace.evaluate.addresses import cleaned, without_secrets
 from headrace.inputs import small_files
 from headrace.options import Options
 from headrace.scoring.models import CONFIG, TOKENIZER, WEIGHTS, fetch_model, is_hub_name, require_weights
+from headrace.stream.addresses import cleaned, without_secrets
 from headrace.stream.tokenizer import model_folder
 
 RECORD = "headrace.json"

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.errors import ChangedSource
-from headrace.stream.columns import chosen, unequal
-from headrace.stream.columns import is_text as is_text
+from headrace.stream.columns import chosen, is_text, unequal
 from headrace.stream.files import ANEW, check, open_file
 from headrace.stream.footer import Chunk, chunks_of, footer_of, metadata_of
 from headrace.stream.manifest import ManifestFile, RowGroup, RowGroups

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.errors import HeadraceError
+from headrace.stream.columns import is_text
 from headrace.stream.documents import WHOLE_BYTES
 from headrace.stream.files import is_remote, open_file
 from headrace.stream.jsonl import BLOCK_BYTES, COMPRESSED, decompressed, lines, parse
 from headrace.stream.manifest import Manifest, ManifestFile, Part
-from headrace.stream.parquet import is_text
 from headrace.stream.retry import retrying
 from headrace.validate.shown import is_name, words
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.evaluate.addresses import cleaned, without_secrets
+from headrace.stream.addresses import cleaned, without_secrets
 
 
 def test_secrets_are_cut_from_addresses_only() -> None:
